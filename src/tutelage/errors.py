@@ -1,0 +1,43 @@
+"""Every error that a user can cause, as one tree.
+
+    TutelageError
+    ├── RecipeError     a recipe that cannot be run: unknown key, wrong type, dangling or cyclic reference
+    ├── DataError       data that cannot be used: missing, empty, a row that fits no format, no trained token
+    ├── ArtifactError   a run folder or artifact that is damaged, half-written, or of another recipe or type
+    ├── TrainingError   training that must not go on: a loss that is not finite, a prompt longer than the context
+    └── ResourceError   the machine: disk full, a package or a program that is not there
+
+The message names the file, line, field and value; `hint` says what to do next. Bugs are assertions, never these.
+"""
+
+
+class TutelageError(Exception):
+    """Something that the user can mend; printed without a traceback."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  → {self.hint}" if self.hint else self.message
+
+
+class RecipeError(TutelageError):
+    """A recipe that cannot be run as written."""
+
+
+class DataError(TutelageError):
+    """Data that cannot be read or must not be trained on."""
+
+
+class ArtifactError(TutelageError):
+    """A run folder or an artifact that is damaged, half-written, or not what was asked for."""
+
+
+class TrainingError(TutelageError):
+    """Training that must not go on."""
+
+
+class ResourceError(TutelageError):
+    """The machine cannot do what was asked: disk full, a missing program or package."""

@@ -1,0 +1,57 @@
+"""Artifacts: typed folders that stages hand to one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+
+class ArtifactType(StrEnum):
+    """What a folder holds; a stage states which types it takes and gives."""
+
+    DOCUMENTS = "Documents"  # documents.parquet: raw documents with their source
+    CORPUS = "Corpus"  # documents.parquet (kept, cleaned), decisions.parquet, metrics.parquet
+    TOKENIZER = "Tokenizer"  # tokenizer.json, tokenizer_config.json with the chat template
+    TOKENS = "Tokens"  # train.bin, validation.bin, offsets, spans.parquet, tokens.json
+    MODEL = "Model"  # config.json, model.safetensors, tokenizer files
+    REWARD_MODEL = "RewardModel"  # as Model, with a scalar head
+    CONVERSATIONS = "Conversations"  # conversations.jsonl
+    PROMPTS = "Prompts"  # prompts.jsonl
+    COMPLETIONS = "Completions"  # completions.jsonl
+    PREFERENCES = "Preferences"  # preferences.jsonl
+    TASKS = "Tasks"  # tasks.jsonl: held-out evaluation items
+    RESULTS = "Results"  # results.json, samples.json
+    REPORT = "Report"  # report.html, report.json
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact: `name` is how recipes refer to it (`stage` or `stage.output`)."""
+
+    name: str
+    type: ArtifactType
+    path: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Takes:
+    """Marks a config field as a reference to another stage's artifact of one of these types."""
+
+    types: tuple[ArtifactType, ...]
+
+
+DocumentsInput = Annotated[str, Takes((ArtifactType.DOCUMENTS, ArtifactType.CORPUS))]
+CorpusInput = Annotated[str, Takes((ArtifactType.CORPUS, ArtifactType.DOCUMENTS))]
+TokenizerInput = Annotated[str, Takes((ArtifactType.TOKENIZER,))]
+TokensInput = Annotated[str, Takes((ArtifactType.TOKENS,))]
+ModelInput = Annotated[str, Takes((ArtifactType.MODEL,))]
+RewardModelInput = Annotated[str, Takes((ArtifactType.REWARD_MODEL,))]
+ConversationsInput = Annotated[str, Takes((ArtifactType.CONVERSATIONS,))]
+PromptsInput = Annotated[str, Takes((ArtifactType.PROMPTS,))]
+CompletionsInput = Annotated[str, Takes((ArtifactType.COMPLETIONS,))]
+PreferencesInput = Annotated[str, Takes((ArtifactType.PREFERENCES,))]
+TasksInput = Annotated[str, Takes((ArtifactType.TASKS,))]
+ResultsInput = Annotated[str, Takes((ArtifactType.RESULTS,))]
