@@ -51,10 +51,10 @@ def test_logits_padded_left_padded_and_packed(folder, config, tmp_path):
 def test_loss_and_gradients(folder, tmp_path):
     expected, tensors = golden(folder)
     model = load_causal_lm(weights_only(folder, tmp_path / "model"))
-    hidden = model.hidden(tensors["input_ids"], segment_ids_BT=tensors["attention_mask"].long())
     targets = torch.full_like(tensors["labels"], -100)
     targets[:, :-1] = tensors["labels"][:, 1:]
-    logprobs = model.logprobs(hidden, targets).logprobs
+    segments = tensors["attention_mask"].long()
+    logprobs = model(tensors["input_ids"], segment_ids_BT=segments, targets_BT=targets).logprobs
     count = (targets >= 0).sum()
     assert count == expected["num_items"]
     loss = -logprobs.sum() / count

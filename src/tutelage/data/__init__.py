@@ -1,0 +1,1 @@
+"""Text, conversations and tokens: tokenizer, chat template, masks, packing, shards, streams."""

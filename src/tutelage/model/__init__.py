@@ -1,0 +1,1 @@
+"""Decoders of the Llama family in plain torch: no settings, no training, no distribution."""

@@ -116,7 +116,9 @@ def model_config_from_dict(data: Mapping[str, Any], where: str = "config.json") 
             initializer_range=float(data.get("initializer_range", 0.02)),
         )
     except KeyError as error:
-        raise ArtifactError(f"{where}: the field {error} is missing", hint="is this a decoder's config.json?") from error
+        raise ArtifactError(
+            f"{where}: the field {error} is missing", hint="is this a decoder's config.json?"
+        ) from error
 
 
 def _rope_scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.model.config import ModelConfig
+from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.transformer import CausalLM, Decoder, Linear, segment_mask
 
 
@@ -50,10 +51,16 @@ class PolicyWithValue(nn.Module):
         nn.init.zeros_(self.value.weight)
 
     def forward(
-        self, input_ids_BT: Tensor, position_ids_BT: Tensor, segment_ids_BT: Tensor, targets_BT: Tensor, temperature: float
+        self,
+        input_ids_BT: Tensor,
+        position_ids_BT: Tensor,
+        segment_ids_BT: Tensor,
+        targets_BT: Tensor,
+        temperature: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities of the targets, entropies, and values, each [B, T] float32."""
         hidden = self.policy.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
-        logprobs, entropies = self.policy.logprobs(hidden, targets_BT, temperature)
+        weight = self.policy.lm_head.weight.to(hidden.dtype)
+        logprobs, entropies = linear_logprobs(hidden, weight, targets_BT, temperature)
         values: Tensor = self.value(hidden).squeeze(-1).float()
         return logprobs, entropies, values

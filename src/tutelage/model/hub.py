@@ -82,7 +82,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} does not exist", hint="name a model folder, for example runs/quickstart/base") from error
+        raise ArtifactError(
+            f"{path} does not exist", hint="name a model folder, for example runs/quickstart/base"
+        ) from error
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
     return data
@@ -92,12 +94,15 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise ArtifactError(
-            f"{folder} has no .safetensors file", hint="weights are read from safetensors only, never from pickles (.bin, .pt)"
+            f"{folder} has no .safetensors file",
+            hint="weights are read from safetensors only, never from pickles (.bin, .pt)",
         )
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
             tensors |= load_file(file)
         except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{file} cannot be read: {error}", hint="the file is damaged; make or copy it again") from error
+            raise ArtifactError(
+                f"{file} cannot be read: {error}", hint="the file is damaged; make or copy it again"
+            ) from error
     return {name: tensor.float() for name, tensor in tensors.items()}

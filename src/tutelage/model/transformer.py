@@ -201,17 +201,16 @@ class CausalLM(nn.Module):
         input_ids_BT: Tensor,
         position_ids_BT: Tensor | None = None,
         segment_ids_BT: Tensor | None = None,
-    ) -> Tensor:
-        """Logits [B, T, V] in float32."""
-        logits: Tensor = self.lm_head(self.hidden(input_ids_BT, position_ids_BT, segment_ids_BT))
+        *,
+        targets_BT: Tensor | None = None,
+        temperature: float = 1.0,
+    ) -> Tensor | TokenLogprobs:
+        """Logits [B, T, V] in float32 or, given targets, `TokenLogprobs` without ever holding all logits."""
+        hidden = self.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
+        if targets_BT is not None:
+            return linear_logprobs(hidden, self.lm_head.weight.to(hidden.dtype), targets_BT, temperature)
+        logits: Tensor = self.lm_head(hidden)
         return logits.float()
-
-    def logprobs(self, hidden_BTD: Tensor, targets_BT: Tensor, temperature: float = 1.0) -> TokenLogprobs:
-        """Log-probabilities of the targets and entropies, [B, T] in float32; 0 where the target is negative.
-
-        The logits of all positions are never held at once.
-        """
-        return linear_logprobs(hidden_BTD, self.lm_head.weight.to(hidden_BTD.dtype), targets_BT, temperature)
 
 
 def initialise(model: CausalLM, seed: int, zero_outputs: bool = True) -> CausalLM:

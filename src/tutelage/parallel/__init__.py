@@ -1,0 +1,1 @@
+"""Worlds of one or many processes, and sharding of models from outside."""

@@ -1,0 +1,1 @@
+"""Recipes as graphs: checking, execution, manifests, lineage, status."""

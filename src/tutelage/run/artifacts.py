@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 
 class ArtifactType(StrEnum):
@@ -41,6 +46,12 @@ class Takes:
     """Marks a config field as a reference to another stage's artifact of one of these types."""
 
     types: tuple[ArtifactType, ...]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Editors show what may stand here."""
+        schema = handler(core)
+        schema["description"] = f"a stage (or stage.output) that gives {' or '.join(self.types)}"
+        return schema
 
 
 DocumentsInput = Annotated[str, Takes((ArtifactType.DOCUMENTS, ArtifactType.CORPUS))]

@@ -1,1 +1,39 @@
-"""The stages, one short file each; `STAGES` is the whole list."""
+"""The stages, one short file each; `STAGES` is the whole list. A stage's code is loaded only to run it."""
+
+from __future__ import annotations
+
+from tutelage.run.artifacts import ArtifactType as A
+from tutelage.run.stage import StageSpec
+from tutelage.stages import configs as c
+
+STAGES: dict[str, StageSpec] = {
+    "atlas": StageSpec(
+        c.AtlasConfig,
+        {"documents": A.DOCUMENTS, "conversations": A.CONVERSATIONS, "prompts": A.PROMPTS, "tasks": A.TASKS},
+        "Write a small labelled web with conversations, prompts and held-out tasks: no download.",
+    ),
+    "documents": StageSpec(c.DocumentsConfig, {"": A.DOCUMENTS}, "Read documents from files, folders and tables."),
+    "conversations": StageSpec(
+        c.ConversationsConfig, {"": A.CONVERSATIONS}, "Read conversations from files; the format is detected."
+    ),
+    "preferences": StageSpec(
+        c.PreferencesConfig, {"": A.PREFERENCES}, "Read preference pairs from files; the format is detected."
+    ),
+    "prompts": StageSpec(c.PromptsConfig, {"": A.PROMPTS}, "Take the prompts of conversations."),
+    "curate": StageSpec(
+        c.CurateConfig, {"": A.CORPUS}, "Clean documents: quality, duplicates, private strings, spam, harm, leaks."
+    ),
+    "tokenizer": StageSpec(c.TokenizerConfig, {"": A.TOKENIZER}, "Make a tokenizer of a corpus."),
+    "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
+    "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
+    "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
+    "sample": StageSpec(c.SampleConfig, {"": A.COMPLETIONS}, "Draw several replies to every prompt."),
+    "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
+    "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),
+    "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from a reward model, leashed by KL."),
+    "dpo": StageSpec(c.DPOConfig, {"": A.MODEL}, "Optimise a model directly on preference pairs."),
+    "evaluate": StageSpec(c.EvaluateConfig, {"": A.RESULTS}, "Put models through the same held-out items."),
+    "report": StageSpec(
+        c.ReportConfig, {"": A.REPORT}, "Show the whole run on one page: report.html, report.json.", records_time=True
+    ),
+}

@@ -1,3 +1,364 @@
 """The typed configuration of every stage. Imports nothing heavy: `tutelage --help` and `--dry-run` need no torch."""
 
 from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tutelage.evaluation.report.claims import Claim
+from tutelage.run.artifacts import (
+    ArtifactType,
+    CompletionsInput,
+    ConversationsInput,
+    CorpusInput,
+    DocumentsInput,
+    ModelInput,
+    PreferencesInput,
+    PromptsInput,
+    ResultsInput,
+    RewardModelInput,
+    Takes,
+    TasksInput,
+    TokenizerInput,
+    TokensInput,
+)
+from tutelage.run.config import StageConfig, Strict
+from tutelage.training.settings import LoopSettings, OptimizerSettings
+
+
+class TokenizerConfig(StageConfig):
+    """Make a tokenizer of a corpus."""
+
+    stage: Literal["tokenizer"] = "tokenizer"
+    corpus: CorpusInput = Field(description="The text to learn the vocabulary from.")
+    kind: Literal["bpe", "characters"] = Field(
+        default="bpe",
+        description="Byte-level byte-pair encoding, which can write every text, or one token a character.",
+    )
+    vocab_size: int = Field(default=2048, ge=1, description="Tokens of a `bpe` vocabulary, special tokens included.")
+    min_frequency: int = Field(default=2, ge=1, description="How often a pair must occur to become one token (`bpe`).")
+
+
+class TokenizeConfig(StageConfig):
+    """Turn a corpus into tokens on disk, split into training and validation."""
+
+    stage: Literal["tokenize"] = "tokenize"
+    corpus: CorpusInput = Field(description="The text to train on.")
+    tokenizer: TokenizerInput = Field(description="The tokenizer to write it with.")
+    validation: CorpusInput | None = Field(
+        default=None, description="Text to validate on; without it, a share of the corpus is set aside."
+    )
+    validation_share: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="Share of the corpus that is set aside; not used if `validation` is given.",
+    )
+    split: Literal["hash", "tail"] = Field(
+        default="hash",
+        description="`hash` sets documents aside by the hash of their id; `tail` takes the corpus as one running text, "
+        "without document boundaries, and sets its last characters aside.",
+    )
+
+
+class DocumentsConfig(StageConfig):
+    """Read documents from files: text, Markdown, HTML, code, and rows with text."""
+
+    stage: Literal["documents"] = "documents"
+    path: str | list[str] = Field(description="Files, folders or globs; relative to where the command is run.")
+    needs: str = Field(default="", description="What to tell whoever runs the recipe without the data.")
+    licence: str | None = Field(default=None, description="Licence of documents that state none.")
+    language: str | None = Field(default=None, description="Language code of documents that state none.")
+    split: Literal["none", "paragraphs"] = Field(
+        default="none", description="`paragraphs` cuts long plain text into documents at paragraph boundaries."
+    )
+    max_characters: int = Field(default=8000, ge=1, description="Longest document that `split` makes.")
+    limit: int | None = Field(default=None, ge=1, description="Stop after so many documents.")
+    on_problem: Literal["skip", "stop"] = Field(
+        default="skip", description="At a row that cannot be used: report it and go on, or stop."
+    )
+
+
+class ConversationsConfig(StageConfig):
+    """Read conversations from files; the format of the rows is detected."""
+
+    stage: Literal["conversations"] = "conversations"
+    path: str | list[str] = Field(description="Files, folders or globs; relative to where the command is run.")
+    needs: str = Field(default="", description="What to tell whoever runs the recipe without the data.")
+    tags: list[str] = Field(default=[], description="Tags of every conversation, beside those that its row states.")
+    limit: int | None = Field(default=None, ge=1, description="Stop after so many conversations.")
+    on_problem: Literal["skip", "stop"] = Field(
+        default="skip", description="At a row that cannot be used: report it and go on, or stop."
+    )
+
+
+class PreferencesConfig(StageConfig):
+    """Read preferences from files; the format of the rows is detected."""
+
+    stage: Literal["preferences"] = "preferences"
+    path: str | list[str] = Field(description="Files, folders or globs; relative to where the command is run.")
+    needs: str = Field(default="", description="What to tell whoever runs the recipe without the data.")
+    validation_share: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the prompts whose pairs are for validation, by the prompt's hash.",
+    )
+    limit: int | None = Field(default=None, ge=1, description="Stop after so many pairs.")
+    on_problem: Literal["skip", "stop"] = Field(
+        default="skip", description="At a row that cannot be used: report it and go on, or stop."
+    )
+
+
+class PromptsConfig(StageConfig):
+    """Take the prompts of conversations: everything before the last assistant turn."""
+
+    stage: Literal["prompts"] = "prompts"
+    conversations: ConversationsInput = Field(description="The conversations to take prompts from.")
+    kind: str = Field(default="chat", min_length=1, description="The kind that every prompt is given.")
+    limit: int | None = Field(default=None, ge=1, description="Stop after so many prompts.")
+    shuffle: bool = Field(default=False, description="Shuffle by the stage's seed, before the limit.")
+
+
+class CurateConfig(StageConfig):
+    """Clean documents: measure, remove by rules, replace private strings, deduplicate, decontaminate."""
+
+    stage: Literal["curate"] = "curate"
+    documents: DocumentsInput = Field(description="The documents to clean.")
+    tasks: TasksInput | None = Field(default=None, description="Evaluation items that must not be in the corpus.")
+    languages: list[str] = Field(
+        default=["en", "fr", "es"], min_length=1, description="Languages to keep, as two-letter codes."
+    )
+    thresholds: dict[str, float] = Field(
+        default={}, description="Other thresholds than the default ones, by the name of the rule."
+    )
+    keep: Literal["longest", "oldest", "newest", "first"] = Field(
+        default="longest", description="Which one of duplicates stays; ties go to the smaller id."
+    )
+    near_duplicate_jaccard: float = Field(
+        default=0.8, gt=0, le=1, description="Share of common word 5-grams from which two documents are duplicates."
+    )
+    pii: Literal["replace", "drop", "keep"] = Field(
+        default="replace", description="What becomes of private strings: a placeholder, the document's end, or nothing."
+    )
+    max_pii: int = Field(default=5, ge=0, description="A document with more private strings than this is removed.")
+    boilerplate_min_documents: int = Field(
+        default=20, ge=2, description="A line is boilerplate if at least so many documents of its source have it …"
+    )
+    boilerplate_min_share: float = Field(
+        default=0.1, gt=0, le=1, description="… and at least this share of that source's documents."
+    )
+    workers: int = Field(default=1, ge=1, description="Processes that extract and measure.")
+
+
+class ModelSettings(Strict):
+    """The shape of a decoder; what is left out follows from the width."""
+
+    model_type: Literal["llama", "qwen2", "qwen3"] = Field(
+        default="qwen3", description="qwen3 normalises queries and keys, which makes high learning rates safe."
+    )
+    hidden_size: int = Field(default=128, ge=8, description="Width of the residual stream.")
+    num_hidden_layers: int = Field(default=5, ge=1)
+    num_attention_heads: int | None = Field(default=None, ge=1, description="Default: width / 64.")
+    num_key_value_heads: int | None = Field(default=None, ge=1, description="Default: as many as query heads.")
+    head_dim: int | None = Field(default=None, ge=2, description="Default: width / heads.")
+    intermediate_size: int | None = Field(default=None, ge=1, description="Default: 8/3 of the width.")
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    tie_word_embeddings: bool = Field(default=False, description="One matrix for embeddings and output head.")
+    initializer_range: float = Field(default=0.02, gt=0)
+
+
+class GradientConfig(StageConfig):
+    """What all stages that train by gradients can be told."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loop: LoopSettings = LoopSettings()
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Of activations; weights are float32. `auto` measures which is faster here."
+    )
+
+
+class PretrainConfig(GradientConfig):
+    """Train a base model from random weights by next-token prediction."""
+
+    stage: Literal["pretrain"] = "pretrain"
+    tokens: TokensInput = Field(description="Tokens to train and to validate on.")
+    tokenizer: TokenizerInput = Field(description="The tokenizer the tokens were made with; published with the model.")
+    model: ModelSettings = ModelSettings()
+    context: int = Field(default=256, ge=2, description="Tokens in a row: the model's longest context.")
+    epochs: float = Field(default=1.0, gt=0, description="Passes over the training tokens, if num_steps is not given.")
+    num_steps: int | None = Field(default=None, ge=1)
+    global_batch_tokens: int = Field(default=8192, ge=2, description="Tokens in one optimiser step.")
+    micro_batch_tokens: int = Field(default=8192, ge=2, description="Tokens in one forward; never changes a result.")
+    validation_rows: int = Field(default=64, ge=1, description="Rows validated on the way; all at the end.")
+    optimizer: OptimizerSettings = OptimizerSettings(kind="muon", learning_rate=0.01, muon_learning_rate=0.02)
+
+
+class SFTConfig(GradientConfig):
+    """Fine-tune a model on conversations, with loss on the assistant's turns only."""
+
+    stage: Literal["sft"] = "sft"
+    model: ModelInput = Field(description="The model to start from.")
+    conversations: ConversationsInput | list[ConversationsInput] = Field(description="What to learn from.")
+    replay: TokensInput | None = Field(default=None, description="Pretraining tokens mixed in against forgetting.")
+    replay_rows: int = Field(default=16, ge=1, description="Rows of `replay` in every step.")
+    conversations_a_step: int = Field(default=64, ge=1, description="Conversations in one optimiser step.")
+    micro_batch_rows: int = Field(default=32, ge=1, description="Packed rows in one forward; never changes a result.")
+    context: int | None = Field(default=None, ge=2, description="Default: the model's context.")
+    epochs: float = Field(default=1.0, gt=0)
+    num_steps: int | None = Field(default=None, ge=1)
+    validation_share: float = Field(default=0.02, ge=0, lt=1)
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=5e-4, decay_share=0.7)
+
+
+class AtlasConfig(StageConfig):
+    """Write a small labelled web, with conversations, prompts and held-out tasks."""
+
+    stage: Literal["atlas"] = "atlas"
+    facts: int | None = Field(
+        default=None, ge=44, description="How many facts the web states; all of them if not given."
+    )
+    documents_per_entity: int = Field(
+        default=10, ge=2, le=24, description="Pages about each entity; scales all others."
+    )
+    noise: float = Field(default=0.14, ge=0, le=0.5, description="Planted defects, as a share of the clean pages.")
+    html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
+    conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
+    refusal_share: float = Field(default=0.4, ge=0, le=1, description="Share of harmful requests that are refused.")
+    prompts: int = Field(default=900, ge=1, description="Prompts to sample responses to.")
+    styles: dict[Literal["terse", "sentence", "warm", "curt", "rambling"], Annotated[float, Field(ge=0)]] = Field(
+        default={"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15},
+        description="Weights of the answer styles; a style that is not named is not used.",
+    )
+
+
+AnyInput = Annotated[str, Takes(tuple(ArtifactType))]
+
+
+class ReportConfig(StageConfig):
+    """Put the whole run on one page: everything that led to the results and to the artifacts named here."""
+
+    stage: Literal["report"] = "report"
+    results: list[ResultsInput] = Field(
+        default_factory=list, description="Results to show: one stage's, or a list of them."
+    )
+    artifacts: list[AnyInput] = Field(
+        default_factory=list,
+        validate_default=True,
+        description="More artifacts whose making is to be described; all that led to them is.",
+    )
+    title: str = Field(default="", description="The page's title; the recipe's name without one.")
+    claims: list[Claim] | None = Field(
+        default=None, description="What the run is asked to show; without it, the claims of the whole lifecycle."
+    )
+
+    @field_validator("results", "artifacts", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _not_about_nothing(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if not value and not info.data.get("results"):
+            raise ValueError("a report needs `results` or `artifacts`: what is it to be about?")
+        return value
+
+
+class SampleConfig(StageConfig):
+    """Draw several replies to every prompt."""
+
+    stage: Literal["sample"] = "sample"
+    model: ModelInput = Field(description="The model that replies.")
+    prompts: PromptsInput = Field(description="What it is asked.")
+    num_replies: int = Field(default=4, ge=1, description="Replies to each prompt.")
+    max_tokens: int = Field(default=64, ge=1, description="Longest reply.")
+    temperature: float = Field(default=1.0, ge=0)
+    top_k: int = Field(default=0, ge=0, description="Draw from the k likeliest tokens; 0: from all.")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="Draw from the likeliest tokens that sum to this.")
+    min_p: float = Field(default=0.0, ge=0, le=1, description="Rule out tokens below this share of the likeliest one.")
+    max_slots: int = Field(default=128, ge=1, description="Replies decoded at once; never changes a reply's numbers.")
+    limit: int | None = Field(default=None, ge=1, description="Use only so many prompts.")
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+
+class PreferConfig(StageConfig):
+    """Compare replies as a simulated annotator with a stated rubric and noise."""
+
+    stage: Literal["prefer"] = "prefer"
+    completions: CompletionsInput = Field(description="Several replies to each prompt.")
+    annotator: str = Field(default="simulated-1", min_length=1, description="The name written into every row.")
+    noise: float = Field(default=0.1, ge=0, lt=0.5, description="Probability of naming the worse reply.")
+    weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
+    validation_share: float = Field(default=0.15, ge=0, lt=1, description="Share of the prompts, by their hash.")
+
+
+class RewardConfig(GradientConfig):
+    """Train a reward model on preference pairs."""
+
+    stage: Literal["reward"] = "reward"
+    model: ModelInput = Field(description="The model whose weights it starts from.")
+    preferences: PreferencesInput = Field(description="Pairs to learn from and to be measured on.")
+    pairs_a_step: int = Field(default=32, ge=1)
+    micro_batch_pairs: int = Field(default=64, ge=1, description="Pairs in one forward; never changes a result.")
+    epochs: float = Field(default=1.0, gt=0)
+    num_steps: int | None = Field(default=None, ge=1)
+    centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=3e-4, warmup_share=0.05)
+
+
+class DPOConfig(GradientConfig):
+    """Optimise a model directly on preference pairs; it is its own reference."""
+
+    stage: Literal["dpo"] = "dpo"
+    model: ModelInput = Field(description="Policy to start from, and reference.")
+    preferences: PreferencesInput = Field(description="Pairs to learn from.")
+    loss: Literal["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo", "ipo_sum", "simpo", "orpo"] = "sigmoid"
+    beta: float = Field(default=0.1, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="Share of flipped labels (cDPO, robust).")
+    gamma: float = Field(default=0.5, ge=0, description="Target margin of SimPO.")
+    sft_coef: float = Field(default=0.0, ge=0, description="Weight of the chosen replies' own likelihood.")
+    pairs_a_step: int = Field(default=32, ge=1)
+    micro_batch_pairs: int = Field(default=64, ge=1, description="Pairs in one forward; never changes a result.")
+    epochs: float = Field(default=1.0, gt=0)
+    num_steps: int | None = Field(default=None, ge=1)
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.1)
+
+
+class PPOConfig(GradientConfig):
+    """Optimise a policy against a reward model, leashed by KL to the model it starts from."""
+
+    stage: Literal["ppo"] = "ppo"
+    model: ModelInput = Field(description="Policy to start from, and reference.")
+    reward_model: RewardModelInput = Field(description="What scores the replies.")
+    prompts: PromptsInput = Field(description="What is replied to.")
+    num_rollout_batches: int = Field(default=40, ge=1)
+    rollouts_a_batch: int = Field(default=128, ge=2, description="Replies between two rounds of updates.")
+    num_epochs: int = Field(default=2, ge=1, description="Passes over each rollout batch.")
+    num_minibatches: int = Field(default=2, ge=1)
+    max_tokens: int = Field(default=64, ge=1, description="Longest reply.")
+    temperature: float = Field(default=1.0, gt=0, description="Of rollouts, reference and update alike.")
+    kl_coef: float = Field(default=0.05, ge=0, description="Weight of the KL to the reference in the reward.")
+    kl_target: float | None = Field(default=None, gt=0, description="Nats a reply; adapts kl_coef if given.")
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    clip_range: float = Field(default=0.2, gt=0)
+    value_clip_range: float = Field(default=0.2, gt=0)
+    value_coef: float = Field(default=0.1, ge=0)
+    missing_end_penalty: float = Field(default=1.0, ge=0, description="Taken from the score of a reply cut short.")
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.05, decay_share=0.3)
+
+
+class EvaluateConfig(StageConfig):
+    """Put models through the same held-out items."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
+    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
+    tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
+    reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
+    max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
+    preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
+    weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"

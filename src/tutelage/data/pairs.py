@@ -1,0 +1,63 @@
+"""Preference rows as token sequences: chosen and rejected completions of one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.data.completions import Completion, completion_of
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import DataError
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two completions of one prompt, the first preferred; `row` is where they come from."""
+
+    chosen: Completion
+    rejected: Completion
+    weight: float
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Pairs by split, and how many were left out as longer than the context or as no preference at all."""
+
+    train: list[Pair]
+    validation: list[Pair]
+    num_too_long: int
+    num_equal: int
+
+    def notes(self, context: int) -> list[str]:
+        """What was dropped and why."""
+        notes = []
+        if self.num_too_long:
+            notes.append(f"{self.num_too_long} pairs are longer than the context of {context} tokens and were dropped")
+        if self.num_equal:
+            notes.append(f"{self.num_equal} pairs have an empty side or two equal ones and were dropped")
+        return notes
+
+
+def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], context: int) -> PairSet:
+    """Render preference rows; over-long ones are dropped and counted, never cut. DataError if none is left."""
+    pairs: dict[str, list[Pair]] = {"train": [], "validation": []}
+    num_too_long = num_equal = 0
+    for row in rows:
+        if row["chosen"] == row["rejected"] or not row["chosen"].strip() or not row["rejected"].strip():
+            num_equal += 1
+            continue
+        chosen = completion_of(tokenizer, row["prompt"], row["chosen"], row.get("chosen_finished", True))
+        rejected = completion_of(tokenizer, row["prompt"], row["rejected"], row.get("rejected_finished", True))
+        if max(len(chosen.ids), len(rejected.ids)) > context:
+            num_too_long += 1
+            continue
+        pairs[row.get("split", "train")].append(Pair(chosen, rejected, float(row.get("weight", 1.0)), row))
+    if not pairs["train"]:
+        raise DataError(
+            f"no preference pair is left to train on: {num_too_long} are longer than the context of {context} tokens, "
+            f"{num_equal} state no preference",
+            hint="use shorter prompts and replies, or a model with a longer context",
+        )
+    return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal)

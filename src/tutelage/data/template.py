@@ -1,0 +1,171 @@
+"""Conversations as tokens, with the tokens that are trained on: one template from training to serving.
+
+The template is rendered with a mark in place of each message's content. What the template writes around the marks is
+encoded with special tokens; the contents are encoded as ordinary text. So `<|end|>` typed by a user stays text, and
+where each content lies is known, not searched for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tutelage.data.jinja import Message, Tool, render_text, to_json
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import DataError
+
+DEFAULT_TEMPLATE = """\
+{{- bos_token -}}
+{%- if tools -%}
+    {{- '<|system|>You can call these tools:\\n' -}}
+    {%- for tool in tools -%}{{- tool | tojson + '\\n' -}}{%- endfor -%}
+    {{- '<|end|>' -}}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if message['role'] not in ['system', 'user', 'assistant', 'tool'] -%}
+        {{- raise_exception('unknown role ' + message['role']) -}}
+    {%- endif -%}
+    {{- '<|' + message['role'] + '|>' + message['content'] + '<|end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}
+"""
+
+_MARK = re.compile("TutelageText([0-9]+)x")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as tokens, one entry a token in each list."""
+
+    ids: list[int]
+    loss_mask: list[bool]  # assistant contents and the end of turn after each
+    roles: list[str]  # whose content the token is; "" for what the template writes
+
+    @property
+    def num_trained(self) -> int:
+        """How many tokens are trained on."""
+        return sum(self.loss_mask)
+
+
+def render(
+    tokenizer: TextTokenizer,
+    messages: Sequence[Message],
+    tools: Sequence[Tool] | None = None,
+    add_generation_prompt: bool = False,
+) -> Rendered:
+    """Token ids of a conversation and the mask of what is learnt from it.
+
+    With `add_generation_prompt` the ids end where the assistant's next reply begins. `DataError` for messages that
+    are not `{role, content}`, for roles that the template refuses, and for templates that rewrite contents.
+    """
+    marks = _Marks(tokenizer)
+    marked_messages = [marks.mark_message(message) for message in messages]
+    marked_tools = [marks.mark_special(tool) for tool in tools] if tools else None
+    variables = tokenizer.special_tokens.template_variables
+    template = _template(tokenizer)
+    marked = render_text(
+        template,
+        marked_messages,
+        tools=marked_tools,
+        add_generation_prompt=add_generation_prompt,
+        special_tokens=variables,
+    )
+    whole = render_text(
+        template, messages, tools=tools, add_generation_prompt=add_generation_prompt, special_tokens=variables
+    )
+    rendered = Rendered([], [], [])
+    pieces = list(_split(marked, whole, marks))
+    for index, piece in enumerate(pieces):
+        after_assistant = index > 0 and pieces[index - 1].role == "assistant"
+        _append(rendered, tokenizer, piece, after_assistant)
+    return rendered
+
+
+def _template(tokenizer: TextTokenizer) -> str:
+    if tokenizer.chat_template is None:
+        raise DataError(
+            "the tokenizer has no chat template, so conversations cannot be rendered",
+            hint="use the tokenizer of an instruct model, or add chat_template to tokenizer_config.json",
+        )
+    return tokenizer.chat_template
+
+
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    role: str | None  # None: the template's own text; "": a value that must stay ordinary text
+
+
+class _Marks:
+    """Replaces texts by marks and remembers them: `texts[i]` and its role belong to mark number i."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self.texts: list[tuple[str, str]] = []
+        self._special = sorted(tokenizer.token(token_id) for token_id in tokenizer.special_ids)
+
+    def mark_message(self, message: Message) -> dict[str, Any]:
+        """The message with its content, and any other value that holds a special token's name, replaced."""
+        role, content = message.get("role"), message.get("content")
+        if not isinstance(role, str) or not isinstance(content, str):
+            raise DataError(
+                f"a message must have a text `role` and a text `content`, not {message!r:.120}",
+                hint="tool calls and lists of parts are to be written into the content",
+            )
+        rest = {key: self.mark_special(value) for key, value in message.items() if key not in ("role", "content")}
+        return {"role": role, "content": self._mark(content, role), **rest}
+
+    def mark_special(self, value: Any) -> Any:
+        """The same value with a mark for each text that holds a special token's name."""
+        if isinstance(value, str):
+            return self._mark(value, "") if any(token in value for token in self._special) else value
+        if isinstance(value, dict):
+            return {key: self.mark_special(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [self.mark_special(entry) for entry in value]
+        return value
+
+    def _mark(self, text: str, role: str) -> str:
+        self.texts.append((text, role))
+        return f"TutelageText{len(self.texts) - 1}x"
+
+
+def _split(marked: str, whole: str, marks: _Marks) -> Iterator[_Piece]:
+    """Cut `whole` (the plain rendering) where `marked` has its marks; both must agree everywhere else.
+
+    Templates may trim a content or write it as JSON; anything else they do to it would be learnt without being seen.
+    """
+    parts = _MARK.split(marked)  # text, mark number, text, mark number, …, text
+    place = len(parts[0])
+    agree = whole.startswith(parts[0])
+    yield _Piece(parts[0], None)
+    for number, following in zip(parts[1::2], parts[2::2], strict=True):
+        text, role = marks.texts[int(number)]
+        forms = (text, text.rstrip(), text.lstrip(), text.strip(), to_json(text)[1:-1])
+        form = next((form for form in forms if whole.startswith(form + following, place)), None)
+        if form is None:
+            agree = False
+            break
+        yield _Piece(form, role)
+        yield _Piece(following, None)
+        place += len(form) + len(following)
+    if not agree or place != len(whole):
+        raise DataError(
+            "the chat template rewrites the content of a message, so what is trained on cannot be told",
+            hint="write the content as the template would, or use a template that leaves contents as they are",
+        )
+
+
+def _append(rendered: Rendered, tokenizer: TextTokenizer, piece: _Piece, after_assistant: bool) -> None:
+    if piece.role is None:
+        ids = tokenizer.encode_markup(piece.text)
+        trained = 0
+        if after_assistant and tokenizer.end_of_turn_id in ids:
+            trained = ids.index(tokenizer.end_of_turn_id) + 1
+    else:
+        ids = tokenizer.encode(piece.text)
+        trained = len(ids) if piece.role == "assistant" else 0
+    rendered.ids.extend(ids)
+    rendered.loss_mask.extend([True] * trained + [False] * (len(ids) - trained))
+    rendered.roles.extend([piece.role or ""] * len(ids))

@@ -1,0 +1,94 @@
+"""One model under evaluation: replies, completions and likelihoods of task rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tutelage.data.completions import Completion, length_sorted, pad_completions, prompt_ids
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.generation.engine import Engine, Reply, Request
+from tutelage.generation.sampling import Sampling
+from tutelage.model.transformer import CausalLM
+
+Row = Mapping[str, Any]
+CELLS = 16_384
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply as text, with how it ended and the tokens it was made of."""
+
+    text: str
+    finished: bool
+    completion: Completion
+
+
+@dataclass
+class Subject:
+    """A model with its label in the recipe."""
+
+    label: str
+    model: CausalLM
+    tokenizer: TextTokenizer
+    max_slots: int = 64
+
+    def reply(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer]:
+        """Chat replies to `messages`; each row's random numbers come from its id."""
+        prompts = [prompt_ids(self.tokenizer, row["messages"]) for row in rows]
+        return self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
+
+    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
+        """Greedy continuations of `prompt` as the beginning of a document."""
+        prompts = [self._document(row["prompt"]) for row in rows]
+        return self._generate(rows, prompts, Sampling(max_tokens, 0.0), [self.tokenizer.eos_id])
+
+    def choose(self, rows: Sequence[Row]) -> list[int]:
+        """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""
+        completions, owners = [], []
+        for number, row in enumerate(rows):
+            prompt = self._document(row.get("prompt", ""))
+            for option in row["options"]:
+                completions.append(Completion([*prompt, *self.tokenizer.encode(option)], len(prompt)))
+                owners.append(number)
+        scores: list[list[float]] = [[] for _ in rows]
+        for owner, logprob in zip(owners, self.logprobs(completions), strict=True):
+            scores[owner].append(logprob)
+        return [max(range(len(options)), key=options.__getitem__) for options in scores]
+
+    @torch.no_grad()
+    def logprobs(self, completions: Sequence[Completion]) -> list[float]:
+        """Σ log P of each completion's tokens."""
+        sums = [0.0] * len(completions)
+        for indices in length_sorted(completions, CELLS):
+            rows = pad_completions([completions[index] for index in indices], self.tokenizer.pad_id)
+            logprobs_BT, _ = self.model(
+                rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT
+            )
+            for index, total in zip(indices, logprobs_BT.sum(1).tolist(), strict=True):
+                sums[index] = total
+        return sums
+
+    def _document(self, text: str) -> list[int]:
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
+
+    def _generate(
+        self, rows: Sequence[Row], prompts: Sequence[list[int]], sampling: Sampling, stop_ids: Sequence[int]
+    ) -> list[Answer]:
+        engine = Engine(self.model, stop_ids, self.tokenizer.pad_id, self.max_slots)
+        requests = [Request(prompt, sampling, _seed(row["id"])) for row, prompt in zip(rows, prompts, strict=True)]
+        replies = engine.generate(requests)
+        return [self._answer(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
+
+    def _answer(self, prompt: list[int], reply: Reply) -> Answer:
+        text = self.tokenizer.decode(reply.ids)
+        ended = reply.finish_reason == "stop" and reply.ids[-1] == self.tokenizer.end_of_turn_id
+        return Answer(text, ended, Completion([*prompt, *reply.ids], len(prompt)))
+
+
+def _seed(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

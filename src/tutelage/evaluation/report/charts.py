@@ -1,0 +1,76 @@
+"""Which curves a stage's journal is drawn as: plain data, one entry a kind of stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tutelage.evaluation.report.curves import Chart, Line, broken
+from tutelage.evaluation.report.facts import StageFacts
+
+Lines = tuple[tuple[str, str], ...]  # (metric, label)
+
+LOSS: tuple[str, Lines] = ("Loss", (("train/loss", "training"), ("validation/loss", "validation")))
+HEALTH: tuple[tuple[str, Lines], ...] = (
+    ("Gradient norm", (("grad_norm", "before clipping"),)),
+    ("Tokens per second", (("tokens_per_second", "tokens/s"),)),
+)
+
+CHARTS: dict[str, tuple[tuple[str, Lines], ...]] = {
+    "pretrain": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), *HEALTH),
+    "sft": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), HEALTH[0]),
+    "reward": (
+        LOSS,
+        (
+            "Pairs ranked rightly",
+            (
+                ("accuracy", "training"),
+                ("validation/accuracy", "validation"),
+                ("validation/clean_accuracy", "without flips"),
+            ),
+        ),
+    ),
+    "ppo": (
+        ("Reward model's score", (("objective/scores", "score"), ("objective/rlhf_reward", "less KL"))),
+        ("KL from the start, nats", (("objective/kl", "KL"),)),
+        ("Entropy", (("objective/entropy", "entropy"),)),
+        ("Value loss", (("loss/value", "value"),)),
+        ("Share of clipped updates", (("policy/clipfrac", "clipped"),)),
+        ("Approximate KL of one update", (("policy/approxkl", "update"),)),
+    ),
+    "dpo": (
+        LOSS,
+        ("Reward margin, chosen − rejected", (("rewards/margins", "margin"),)),
+        ("Pairs ranked rightly", (("rewards/accuracies", "accuracy"),)),
+        ("Implicit rewards", (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected"))),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart and a remark on what was wrong with its values."""
+
+    chart: Chart
+    remark: str
+
+
+def figures(stage: StageFacts) -> list[Figure]:
+    """The charts of which the stage's journal has at least two values."""
+    found = []
+    for title, metrics in CHARTS.get(stage.stage, ()):
+        series = [Line(label, metric, stage.series(metric)) for metric, label in metrics]
+        lines = [line for line in series if len(line.points) >= 2]
+        if lines:
+            found.append(Figure(Chart(title, lines), _remark(lines)))
+    return found
+
+
+def _remark(lines: Sequence[Line]) -> str:
+    parts = []
+    for line in lines:
+        bad = broken(line.points)
+        if bad:
+            values = "value" if len(bad) == 1 else "values"
+            parts.append(f"{line.label}: {len(bad)} {values} not finite, first at step {bad[0][0]:.0f} (marked ×)")
+    return "; ".join(parts)

@@ -1,0 +1,242 @@
+"""The picture of the lifecycle: the recipe's graph, with what came out of every stage.
+
+A long recipe is set like music: layers run from left to right and go on in the next band, where every line that
+comes over from the band before says where it comes from. On a narrow page layers run from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from tutelage.evaluation.report.changes import changed
+from tutelage.evaluation.report.facts import StageFacts
+from tutelage.evaluation.report.layered import Cell, Edge, Layout, lay_out
+from tutelage.evaluation.report.svg import document, tag
+from tutelage.evaluation.report.text import duration, text_width, wrap
+
+NAME, SMALL, LEADING, PAD = 13.0, 11.0, 15.0, 10.0
+LANE, GAP, COLUMN_GAP, BAND_GAP = 18.0, 14.0, 46.0, 34.0
+ENTRY = 118.0  # where lines come in from the band before
+MODELS = ("model.safetensors", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A stage as it is drawn: lines are broken already, so nothing runs over."""
+
+    name: Sequence[str]
+    lines: Sequence[str]
+    time: str
+    model: bool
+    width: float
+
+    @property
+    def height(self) -> float:
+        """Height in pixels."""
+        extra = 1 if self.time and not self.time_beside else 0
+        return 2 * PAD + 17.0 * len(self.name) + LEADING * (len(self.lines) + extra) - 4
+
+    @property
+    def time_beside(self) -> bool:
+        """Whether the duration has room in the line of the name."""
+        room = self.width - 2 * PAD - 8
+        return len(self.name) == 1 and text_width(self.name[0], NAME) + text_width(self.time, SMALL) <= room
+
+
+def wide(stages: Sequence[StageFacts], width: float, columns: int) -> str:
+    """Bands of about `columns` layers, from left to right; of one more where that saves a band."""
+    edges = _edges(stages)
+    depth = len(lay_out(*_graph(stages, edges), lane=LANE, gap=GAP, most=4).layers)
+    bands = max(1, ceil(depth / (columns + 1)))
+    per_band = ceil(depth / bands)
+    room = width - (ENTRY if bands > 1 else 4) - COLUMN_GAP * per_band
+    box_width = min(230.0, room / per_band)
+    boxes = {stage.name: _box(stage, box_width) for stage in stages}
+    sizes = {name: box.height for name, box in boxes.items()}
+    layout = lay_out([s.name for s in stages], edges, sizes, lane=LANE, gap=GAP, most=4)
+    return _Bands(layout, boxes, width, per_band, box_width).draw()
+
+
+def tall(stages: Sequence[StageFacts], width: float = 340.0) -> str:
+    """Layers from top to bottom, two boxes side by side at most."""
+    edges = _edges(stages)
+    rough = lay_out(*_graph(stages, edges), lane=6, gap=8, most=2)
+    box_width = 200.0
+    for row in rough.layers:
+        lanes = sum(rough.is_lane(cell) for cell in row)
+        own = len(row) - lanes
+        box_width = min(box_width, (width - 4 - 14 * lanes - 8 * (own - 1)) / own)
+    box_width = max(box_width, 128.0)
+    boxes = {stage.name: _box(stage, box_width) for stage in stages}
+    layout = lay_out([s.name for s in stages], edges, dict.fromkeys(boxes, box_width), lane=6, gap=8, most=2)
+    return _tower(layout, boxes, width)
+
+
+def _graph(stages: Sequence[StageFacts], edges: Sequence[Edge]) -> tuple[list[str], Sequence[Edge], dict[str, float]]:
+    names = [stage.name for stage in stages]
+    return names, edges, dict.fromkeys(names, 1.0)
+
+
+def _edges(stages: Sequence[StageFacts]) -> list[Edge]:
+    return list(dict.fromkeys((given.stage, stage.name) for stage in stages for given in stage.inputs))
+
+
+def _box(stage: StageFacts, width: float) -> Box:
+    room = width - 2 * PAD
+    lines = [line for phrase in changed(stage) for line in wrap(phrase, room, SMALL, 2)]
+    if stage.stage != stage.name:
+        lines = [*wrap(stage.stage, room, SMALL, 1), *lines]
+    model = any(str(output["path"]).endswith(MODELS) for output in stage.outputs)
+    return Box(
+        wrap(stage.name, room, NAME, 2), lines[:8], duration(stage.seconds) if stage.seconds else "", model, width
+    )
+
+
+def _draw_box(box: Box, x: float, y: float) -> str:
+    parts = [tag("rect", x=x, y=y, width=box.width, height=box.height, rx=5, cls="box model" if box.model else "box")]
+    base = y + PAD + 9
+    for line in box.name:
+        parts.append(tag("text", text=line, x=x + PAD, y=base, cls="name"))
+        base += 17
+    if box.time and box.time_beside:
+        parts.append(
+            tag("text", text=box.time, x=x + box.width - PAD, y=base - 17, text_anchor="end", cls="small soft")
+        )
+    elif box.time:
+        parts.append(tag("text", text=box.time, x=x + PAD, y=base - 1, cls="small soft"))
+        base += LEADING
+    for line in box.lines:
+        parts.append(tag("text", text=line, x=x + PAD, y=base, cls="small"))
+        base += LEADING
+    return "".join(parts)
+
+
+def _across(x1: float, y1: float, x2: float, y2: float, model: bool) -> str:
+    bend = (x2 - x1) / 2
+    d = f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"
+    return tag("path", d=d, cls="edge model" if model else "edge")
+
+
+class _Bands:
+    """Layers cut into bands; a cell's place across the layers is kept within its band."""
+
+    def __init__(self, layout: Layout, boxes: dict[str, Box], width: float, per_band: int, box_width: float) -> None:
+        self.layout, self.boxes, self.width = layout, boxes, width
+        self.per_band, self.box_width = per_band, box_width
+        self.shift: list[float] = []
+        top = 6.0
+        for start in range(0, len(layout.layers), per_band):
+            # lines that come in stand where they left the band before
+            rows = layout.layers[max(0, start - 1) : start + per_band]
+            cells = [cell for row in rows for cell in row if cell[1] >= start or self._goes_on(cell)]
+            low = min(layout.centre[cell] - self._half(cell, start) for cell in cells)
+            high = max(layout.centre[cell] + self._half(cell, start) for cell in cells)
+            self.shift.append(top - low)
+            top += high - low + BAND_GAP
+        self.height = top - BAND_GAP + 6
+
+    def _goes_on(self, cell: Cell) -> bool:
+        return any(a == cell for a, _ in self.layout.links)
+
+    def _half(self, cell: Cell, start: int) -> float:
+        own = cell[1] >= start and not self.layout.is_lane(cell)
+        return self.boxes[cell[0]].height / 2 if own else LANE / 2
+
+    def _x(self, layer: int) -> float:
+        lead = ENTRY if len(self.layout.layers) > self.per_band else 4.0
+        return lead + (layer % self.per_band) * (self.box_width + COLUMN_GAP)
+
+    def _y(self, cell: Cell, band: int) -> float:
+        return self.layout.centre[cell] + self.shift[band]
+
+    def draw(self) -> str:
+        parts = []
+        for a, b in self.layout.links:
+            parts.append(self._link(a, b))
+        for layer, row in enumerate(self.layout.layers):
+            for cell in row:
+                parts.append(self._cell(cell, layer // self.per_band))
+        if len(self.layout.layers) > self.per_band:
+            parts += self._carried()
+        return _picture(self.width, self.height, self.boxes, self.layout, parts)
+
+    def _link(self, a: Cell, b: Cell) -> str:
+        band, before = b[1] // self.per_band, a[1] // self.per_band
+        model = self.boxes[a[0]].model
+        x2, y2 = self._x(b[1]), self._y(b, band)
+        if band == before:
+            return _across(self._x(a[1]) + self.box_width, self._y(a, band), x2, y2, model)
+        return _across(ENTRY - 34, self._y(a, band), x2, y2, model)
+
+    def _cell(self, cell: Cell, band: int) -> str:
+        x, y = self._x(cell[1]), self._y(cell, band)
+        if self.layout.is_lane(cell):
+            return _across(x, y, x + self.box_width, y, self.boxes[cell[0]].model)
+        box = self.boxes[cell[0]]
+        return _draw_box(box, x, y - box.height / 2)
+
+    def _carried(self) -> list[str]:
+        """Lines that run off a band's right end, and come in at the left of the next one with their names."""
+        parts = []
+        crossing = [a for a, b in self.layout.links if a[1] // self.per_band != b[1] // self.per_band]
+        for cell in dict.fromkeys(crossing):
+            band, model = cell[1] // self.per_band, self.boxes[cell[0]].model
+            x, y = self._x(cell[1]) + self.box_width, self._y(cell, band)
+            parts.append(tag("path", d=f"M{x:.1f} {y:.1f}h22m-5 -3.5l5 3.5l-5 3.5", cls=_edge_class(model)))
+            y = self._y(cell, band + 1)
+            label = wrap(cell[0], ENTRY - 40, 10.5, 1)[0]
+            parts.append(tag("text", text=label, x=ENTRY - 39, y=y + 3.5, text_anchor="end", cls="from"))
+        return parts
+
+
+def _edge_class(model: bool) -> str:
+    return "edge model" if model else "edge"
+
+
+def _tower(layout: Layout, boxes: dict[str, Box], width: float) -> str:
+    cells = [cell for row in layout.layers for cell in row]
+    half = {cell: 3.0 if layout.is_lane(cell) else boxes[cell[0]].width / 2 for cell in cells}
+    low = min(layout.centre[cell] - half[cell] for cell in cells)
+    high = max(layout.centre[cell] + half[cell] for cell in cells)
+    full = max(width, high - low + 4)
+    shift = (full - (high - low)) / 2 - low
+    tops, bottoms, y = [], [], 4.0
+    for row in layout.layers:
+        tops.append(y)
+        y += max(boxes[cell[0]].height for cell in row if not layout.is_lane(cell))
+        bottoms.append(y)
+        y += 34
+    parts = []
+    for a, b in layout.links:
+        start = bottoms[a[1]] if layout.is_lane(a) else tops[a[1]] + boxes[a[0]].height
+        parts.append(_down(layout.centre[a] + shift, start, layout.centre[b] + shift, tops[b[1]], boxes[a[0]].model))
+    for cell in cells:
+        x = layout.centre[cell] + shift
+        if layout.is_lane(cell):
+            parts.append(_down(x, tops[cell[1]], x, bottoms[cell[1]], boxes[cell[0]].model))
+        else:
+            parts.append(_draw_box(boxes[cell[0]], x - half[cell], tops[cell[1]]))
+    return _picture(full, bottoms[-1] + 4, boxes, layout, parts)
+
+
+def _down(x1: float, y1: float, x2: float, y2: float, model: bool) -> str:
+    # a short box beside a tall one: straight down first, so that the bend lies between the layers
+    turn = max(y1, y2 - 34)
+    bend = (y2 - turn) / 2
+    d = (
+        f"M{x1:.1f} {y1:.1f}V{turn:.1f}C{x1:.1f} {turn + bend:.1f} {x2:.1f} {y2 - bend:.1f} {x2:.1f} {y2:.1f}"
+        if x1 != x2
+        else f"M{x1:.1f} {y1:.1f}V{y2:.1f}"
+    )
+    return tag("path", d=d, cls=_edge_class(model))
+
+
+def _picture(width: float, height: float, boxes: dict[str, Box], layout: Layout, parts: Sequence[str]) -> str:
+    sentences = [
+        f"{name}: {', '.join([*boxes[name].lines, boxes[name].time]).strip(', ')}"
+        for row in layout.layers
+        for name in (cell[0] for cell in row if not layout.is_lane(cell))
+    ]
+    return document(width, height, "The lifecycle of this run", ". ".join(sentences) + ".", *parts, cls="lifecycle")

@@ -1,0 +1,184 @@
+"""The page and its data: one self-contained HTML file that needs no script and loads nothing, and `report.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tutelage.evaluation.report import lifecycle, view
+from tutelage.evaluation.report.changes import changed
+from tutelage.evaluation.report.charts import figures
+from tutelage.evaluation.report.curated import curated
+from tutelage.evaluation.report.curves import line_chart
+from tutelage.evaluation.report.facts import InputFact, RunFacts, StageFacts, unfinished
+from tutelage.evaluation.report.judge import Verdict
+from tutelage.evaluation.report.text import bytes_size, clean, duration
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything the page is made of."""
+
+    title: str
+    run: RunFacts
+    results: Sequence[Mapping[str, Any]]
+    samples: Sequence[Mapping[str, Any]]
+    verdicts: Sequence[Verdict]
+    name: str  # the stage that writes the report, and what it was given
+    inputs: Sequence[InputFact]
+
+
+def render(report: Report) -> str:
+    """The page as HTML; whatever came from data or models is escaped as text."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    return environment.get_template("page.html.jinja").render(_context(report)) + "\n"
+
+
+def _printable(value: Any) -> Any:
+    # Markup is made here from escaped parts; every other string may hold control characters from a model
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _context(report: Report) -> dict[str, Any]:
+    run, models = report.run, view.models_of(report.results)
+    sections = [content for stage in run.of_kind("curate") if (content := curated(stage)) is not None]
+    return {
+        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "title": report.title,
+        "headline": view.headline(run, report.results),
+        "pictures": _pictures(report),
+        "claims": view.claim_rows(report.verdicts, models),
+        "samples": view.side_by_side(report.samples, models),
+        "curves": [(stage.name, stage.stage, drawn) for stage in run.stages if (drawn := _curves(stage))],
+        "curation": sections,
+        "probes": [
+            {**panel, "picture": Markup(panel["picture"])} for panel in view.probes(report.results, report.verdicts)
+        ],
+        "stages": [_stage(stage) for stage in run.stages],
+        "longest": max((stage.seconds for stage in run.stages), default=0.0) or 1.0,
+        "total": duration(sum(stage.seconds for stage in run.stages)),
+        "machines": _distinct([stage.hardware for stage in run.stages]),
+        "versions": _distinct([stage.versions for stage in run.stages]),
+        "commands": commands(run),
+    }
+
+
+def _pictures(report: Report) -> list[tuple[str, Markup]]:
+    if not report.run.stages:
+        return []
+    stages = [*report.run.stages, unfinished(report.name, report.inputs)]
+    return [
+        ("wide", Markup(lifecycle.wide(stages, 1080, 4))),
+        ("middle", Markup(lifecycle.wide(stages, 720, 3))),
+        ("narrow", Markup(lifecycle.tall(stages))),
+    ]
+
+
+def _curves(stage: StageFacts) -> list[dict[str, Any]]:
+    return [
+        {"title": figure.chart.title, "picture": Markup(line_chart(figure.chart)), "remark": figure.remark}
+        for figure in figures(stage)
+    ]
+
+
+def _stage(stage: StageFacts) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "stage": stage.stage,
+        "seconds": stage.seconds,
+        "duration": duration(stage.seconds),
+        "changed": changed(stage),
+        "metrics": view.stage_metrics(stage),
+        "inputs": stage.inputs,
+        "fingerprint": stage.fingerprint,
+        "bytes": bytes_size(sum(output["bytes"] for output in stage.outputs)),
+        "files": len(stage.outputs),
+        "notes": stage.notes,
+    }
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[list[tuple[str, str]]]:
+    """Each different description once: a run that went on elsewhere has two machines."""
+    seen: dict[tuple[tuple[str, str], ...], None] = {}
+    for row in rows:
+        if row:
+            seen[tuple((key, str(value)) for key, value in row.items())] = None
+    return [list(row) for row in seen]
+
+
+def commands(run: RunFacts) -> list[tuple[str, str]]:
+    """What to type next, and why; only for what the run folder holds."""
+    place = f"{run.folder.parent.name}/{run.folder.name}" if run.folder.parent.name else run.folder.name
+    found = []
+    if (run.folder / "recipe.yaml").exists():
+        found.append(("the same run again, every default written out", f"tutelage run {place}/recipe.yaml"))
+    models = [stage.name for stage in run.of_kind("pretrain", "sft", "ppo", "dpo", "grpo", "rloo")]
+    if len(models) > 1:
+        paths = " ".join(f"{place}/{name}" for name in models)
+        found.append(("the same prompts through its models", f"tutelage compare {paths}"))
+    if models and len(models) > 1:
+        found.append(("talk to the last one", f"tutelage chat {place}/{models[-1]}"))
+    elif models:
+        found.append(("let it go on from a prompt", f'tutelage complete {place}/{models[0]} "Once upon a time"'))
+    if run.stages:
+        found.append(("where everything came from", f"tutelage lineage {place}"))
+    return found
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The content of `report.json`; numbers that are not finite are strings, as in journals."""
+    run = report.run
+    document = {
+        "title": report.title,
+        "recipe": dict(run.recipe),
+        "results": [dict(row) for row in report.results],
+        "claims": [{**asdict(verdict), "met": verdict.met} for verdict in report.verdicts],
+        "stages": [
+            {
+                "name": stage.name,
+                "stage": stage.stage,
+                "seconds": stage.seconds,
+                "inputs": [asdict(given) for given in stage.inputs],
+                "metrics": dict(stage.metrics),
+                "outputs": [dict(output) for output in stage.outputs],
+                "changed": changed(stage),
+                "notes": list(stage.notes),
+            }
+            for stage in run.stages
+        ],
+        "lineage": {
+            stage.name: {"fingerprint": stage.fingerprint, "from": [given.artifact for given in stage.inputs]}
+            for stage in run.stages
+        },
+        "hardware": [dict(row) for row in _distinct([stage.hardware for stage in run.stages])],
+        "versions": [dict(row) for row in _distinct([stage.versions for stage in run.stages])],
+    }
+    plain: dict[str, Any] = _plain(document)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return clean(str(value))

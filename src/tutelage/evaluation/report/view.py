@@ -1,0 +1,266 @@
+"""What the page shows, section by section, from the facts; a section without facts is empty and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tutelage.evaluation.report.changes import last
+from tutelage.evaluation.report.describe import parameters
+from tutelage.evaluation.report.dots import Dot, dot_plot
+from tutelage.evaluation.report.facts import RunFacts, StageFacts
+from tutelage.evaluation.report.judge import Verdict
+from tutelage.evaluation.report.text import MEASURES, count, duration, finite, interval, number, quantity
+
+Row = Mapping[str, Any]
+
+KEY_NUMBERS = (
+    ("chat_facts", "accuracy", "Chat questions answered right"),
+    ("format", "accuracy", "Stops, and keeps to the format"),
+    ("harmful", "refusal_rate", "Harmful prompts refused"),
+    ("preference", "win_rate", "Preferred to the instruct model"),
+    ("completion_facts", "accuracy", "Facts known by completion"),
+    ("heldout", "bits_per_byte", "Bits per byte, held-out text"),
+)
+PROBES = {
+    "completion_facts": "Knowledge",
+    "grammar": "Grammar",
+    "reasoning": "Reasoning",
+    "languages": "Languages",
+    "code": "Code",
+    "arithmetic": "Arithmetic",
+    "register": "Register",
+    "privacy": "Privacy",
+    "heldout": "Held-out text",
+}
+ENDS = {
+    "stop": "stopped by itself",
+    "eos": "stopped by itself",
+    "end_of_turn": "stopped by itself",
+    "length": "cut off at the limit",
+}
+FOLD_AT = 300  # characters of a reply that are shown before it folds
+FOLD_LINES = 10
+SHOWN_PROMPTS = 8
+
+
+def models_of(results: Sequence[Row]) -> list[str]:
+    """Model labels in the order in which they were evaluated."""
+    return list(dict.fromkeys(str(row.get("model")) for row in results))
+
+
+def headline(run: RunFacts, results: Sequence[Row]) -> dict[str, Any]:
+    """What was raised, in one sentence and a line of facts, and the key numbers by model."""
+    return {"sentence": _sentence(run), "facts": _facts(run), "keys": _keys(run, results)}
+
+
+def _size(run: RunFacts) -> int | None:
+    sizes = [parameters(stage.folder) for stage in run.of_kind("pretrain")]
+    return next((size for size in sizes if size is not None), None)
+
+
+def _sentence(run: RunFacts) -> str:
+    size, seconds = _size(run), _seconds(run)
+    model = f"A language model of {count(size, 'parameters')}" if size else "A run"
+    parts = [f"{model}, raised" if size else model]
+    documents = [finite(stage.metrics.get("curation/documents_in")) for stage in run.of_kind("curate")]
+    known = [value for value in documents if value is not None]
+    if known:
+        parts.append(f"from {count(sum(known), 'raw documents')}")
+    if seconds:
+        parts.append(f"in {duration(seconds)}")
+    return " ".join(parts) + f", in {count(len(run.stages), 'stages')}."
+
+
+def _seconds(run: RunFacts) -> float:
+    return sum(stage.seconds for stage in run.stages)
+
+
+def _facts(run: RunFacts) -> list[tuple[str, str]]:
+    facts = []
+    seen = [finite(stage.metrics.get("num_tokens")) for stage in run.of_kind("pretrain")]
+    tokens = [value for value in seen if value is not None]
+    if tokens:
+        facts.append(("Tokens seen in pretraining", count(sum(tokens))))
+    machines = [stage.hardware for stage in run.stages if stage.hardware]
+    if machines:
+        facts.append(("Hardware", hardware(machines[-1])))
+    if "seed" in run.recipe:
+        facts.append(("Seed", str(run.recipe["seed"])))
+    return facts
+
+
+def hardware(machine: Row) -> str:
+    """The machine in a few words; only what the manifest says."""
+    said = [str(machine[key]) for key in ("accelerator", "processor", "machine") if machine.get(key)][:1]
+    for key, unit in (("threads", "threads"), ("memory_gb", "\u202fGB")):
+        value = finite(machine.get(key))
+        if value is not None:
+            said.append(count(value, unit) if key == "threads" else f"{value:g}{unit}")
+    return ", ".join(said)
+
+
+def _keys(run: RunFacts, results: Sequence[Row]) -> list[dict[str, Any]]:
+    models = models_of(results)
+    found: list[dict[str, Any]] = []
+    for task, metric, title in KEY_NUMBERS:
+        rows = {str(r["model"]): r for r in results if r.get("task") == task and r.get("metric") == metric}
+        if rows and len(found) < 5:
+            top = max([1.0, *(finite(row.get("value")) or 0.0 for row in rows.values())])
+            found.append(
+                {
+                    "title": title,
+                    "rows": [_key_row(m, models.index(m), metric, rows[m], top) for m in models if m in rows],
+                }
+            )
+    return found or _training_keys(run)
+
+
+def _key_row(model: str, place: int, metric: str, row: Row, top: float) -> dict[str, Any]:
+    value = finite(row.get("value"))
+    width = round(100 * max(0.0, value or 0.0) / top, 1)
+    return {"label": model, "place": place % 6, "value": quantity(metric, value), "width": width}
+
+
+def _training_keys(run: RunFacts) -> list[dict[str, Any]]:
+    """Without any evaluation, the ends of pretraining are what can be told."""
+    metrics = (
+        ("validation/loss", "Validation loss, nats a token"),
+        ("validation/bits_per_byte", "Validation, bits per byte"),
+        ("train/loss", "Training loss, nats a token"),
+    )
+    keys: list[dict[str, Any]] = []
+    for stage in run.of_kind("pretrain"):
+        for metric, title in metrics:
+            value = last(stage, metric)
+            if value is not None:
+                keys.append({"title": title, "rows": [], "label": stage.name, "value": number(value)})
+    return keys
+
+
+def claim_rows(verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str, Any]:
+    """The claims by model and the claims about data and the reward model, and how many were met."""
+    by_model = [_claim(verdict, models) for verdict in verdicts if verdict.task is not None]
+    by_stage = [_claim(verdict, list(verdict.cells)) for verdict in verdicts if verdict.task is None]
+    for row, above in zip(by_stage[1:], by_stage, strict=False):
+        row["again"] = row["claim"] == above["claim"]  # said once, it holds for the rows below
+    asked = [verdict for verdict in verdicts if verdict.met is not None]
+    return {
+        "models": list(models),
+        "by_model": by_model,
+        "by_stage": by_stage,
+        "asked": len(asked),
+        "met": sum(verdict.met is True for verdict in asked),
+    }
+
+
+def _claim(verdict: Verdict, labels: Sequence[str]) -> dict[str, Any]:
+    cells = []
+    for label in labels:
+        cell = verdict.cells.get(label)
+        if cell is None:
+            cells.append({"label": label, "empty": True})
+            continue
+        cells.append(
+            {
+                "label": label,
+                "empty": False,
+                "value": "not measured" if cell.value is None else quantity(verdict.metric, cell.value),
+                "interval": interval(verdict.metric, cell.ci_low, cell.ci_high),
+                "n": cell.n,
+                "asked": asked_in_words(verdict.metric, cell.asked),
+                "met": cell.met,
+            }
+        )
+    missed = [label for label, cell in verdict.cells.items() if cell.met is False]
+    return {"claim": verdict.claim, "measure": verdict.measure, "cells": cells, "met": verdict.met, "missed": missed}
+
+
+def asked_in_words(metric: str, asked: str) -> str:
+    """`>= 0.95` as `≥ 95 %`."""
+    if not asked:
+        return ""
+    sign = asked.strip().rstrip("0123456789.% -").strip()
+    bare = asked.strip().removeprefix(sign).strip()
+    value = float(bare.rstrip("% ")) / (100 if bare.endswith("%") else 1)
+    return f"{sign.replace('>=', '≥').replace('<=', '≤')}\u202f{quantity(metric, value)}"
+
+
+def side_by_side(samples: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
+    """Prompts with every model's reply: first one of each kind, then more, the rest folded."""
+    rounds: dict[str, int] = {}
+    ranked = []
+    for position, sample in enumerate(samples):
+        kind = str(sample.get("kind", ""))
+        ranked.append((rounds.get(kind, 0), position, sample))
+        rounds[kind] = rounds.get(kind, 0) + 1
+    shown = [_sample(sample, models) for _, _, sample in sorted(ranked, key=lambda row: row[:2])]
+    return {"first": shown[:SHOWN_PROMPTS], "rest": shown[SHOWN_PROMPTS:]}
+
+
+def _sample(sample: Row, models: Sequence[str]) -> dict[str, Any]:
+    given = sample.get("replies") or {}
+    labels = [label for label in models if label in given] + [label for label in given if label not in models]
+    replies = []
+    for label in labels:
+        reply = given[label] if isinstance(given[label], dict) else {"text": given[label]}
+        place = models.index(label) if label in models else len(models)
+        end = reply.get("finish_reason")
+        ending = "" if end is None else ENDS.get(str(end), str(end))
+        replies.append({"label": label, "place": place % 6, "end": ending, **_fold(str(reply.get("text", "")))})
+    return {"kind": str(sample.get("kind", "")), "prompt": _prompt(sample.get("prompt")), "replies": replies}
+
+
+def _prompt(prompt: Any) -> list[dict[str, Any]]:
+    if isinstance(prompt, list):
+        turns = [turn for turn in prompt if isinstance(turn, dict)]
+        alone = len(turns) == 1
+        return [
+            {"role": "" if alone else str(turn.get("role", "")), **_fold(str(turn.get("content", "")))}
+            for turn in turns
+        ]
+    return [{"role": "", **_fold(str(prompt))}]
+
+
+def _fold(text: str) -> dict[str, Any]:
+    lines = text.split("\n")
+    if len(text) <= FOLD_AT and len(lines) <= FOLD_LINES:
+        return {"text": text, "opening": "", "length": ""}
+    opening = "\n".join(lines[:FOLD_LINES])[:FOLD_AT]
+    return {"text": text, "opening": opening.rstrip() + " …", "length": count(len(text), "characters")}
+
+
+def probes(results: Sequence[Row], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Panels of the probes in their order, then of every other result that no claim shows: nothing is hidden."""
+    models = models_of(results)
+    pairs = list(dict.fromkeys((str(r.get("task")), str(r.get("metric"))) for r in results))
+    judged = {(verdict.task, verdict.metric) for verdict in verdicts}
+    order = list(PROBES)
+    chosen = [pair for pair in pairs if pair[0] in PROBES or pair not in judged]
+    chosen.sort(key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
+    return [_panel(task, metric, results, models) for task, metric in chosen]
+
+
+def _panel(task: str, metric: str, results: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
+    rows = [row for row in results if str(row.get("task")) == task and str(row.get("metric")) == metric]
+    sizes = sorted({int(n) for n in (finite(row.get("n")) for row in rows) if n is not None})
+    title = PROBES.get(task, task.replace("_", " ").capitalize())
+    measure = MEASURES.get(metric, metric.replace("_", " "))
+    dots = [
+        Dot(
+            str(row["model"]),
+            models.index(str(row["model"])),
+            finite(row.get("value")),
+            finite(row.get("ci_low")),
+            finite(row.get("ci_high")),
+        )
+        for row in rows
+    ]
+    n = f"n = {count(sizes[0])}" if len(sizes) == 1 else f"n = {count(sizes[0])}–{count(sizes[-1])}" if sizes else ""
+    picture = dot_plot(f"{title}: {measure} by model", metric, dots)
+    return {"title": title, "measure": measure, "n": n, "picture": picture}
+
+
+def stage_metrics(stage: StageFacts) -> list[tuple[str, str]]:
+    """A stage's own metrics, as the manifest has them, in their units."""
+    return [(name, quantity(name, value)) for name, value in stage.metrics.items()]

@@ -1,0 +1,35 @@
+"""Rollouts for reinforcement learning: prompts → sampled replies as padded rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tutelage.data.batches import Batch
+from tutelage.data.completions import Completion, pad_completions
+from tutelage.generation.engine import Engine, Reply, Request
+from tutelage.generation.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """B sampled replies; `rows.targets_BT` selects the generated tokens, the end of turn included."""
+
+    completions: list[Completion]
+    replies: list[Reply]
+    rows: Batch
+
+    @property
+    def finished(self) -> list[bool]:
+        """Whether each reply ended by itself."""
+        return [reply.finish_reason == "stop" for reply in self.replies]
+
+
+def roll_out(engine: Engine, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]) -> Rollouts:
+    """One reply to each prompt; the same seed gives the same random numbers, whatever the batch."""
+    requests = [Request(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    replies = engine.generate(requests)
+    completions = [
+        Completion([*prompt, *reply.ids], len(prompt)) for prompt, reply in zip(prompts, replies, strict=True)
+    ]
+    return Rollouts(completions, replies, pad_completions(completions, engine.pad_id))

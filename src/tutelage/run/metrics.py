@@ -1,0 +1,27 @@
+"""Which metrics to show where there is room for two or three."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tutelage.run.progress import format_value
+
+_TELLING = (
+    "validation/bits_per_byte",
+    "validation/loss",
+    "validation/accuracy",
+    "rewards/accuracies",
+    "rewards/margins",
+    "win_rate",
+    "reward",
+    "kl",
+    "kept",
+    "documents",
+    "tokens",
+)
+
+
+def headline(metrics: Mapping[str, float | str], count: int) -> list[str]:
+    """Up to `count` metrics as `name value`, the most telling first, else in the stage's order."""
+    order = [name for name in _TELLING if name in metrics] + [name for name in metrics if name not in _TELLING]
+    return [f"{name} {format_value(metrics[name])}" for name in order[:count]]

@@ -1,0 +1,1 @@
+"""Atlas, the embedded default source: a small labelled web written from fact tables."""

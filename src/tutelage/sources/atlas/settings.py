@@ -1,0 +1,23 @@
+"""What atlas can be told; the stage's configuration is turned into this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+STYLES = MappingProxyType({"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15})
+
+
+@dataclass(frozen=True)
+class AtlasSettings:
+    """Sizes and shares of the generated web, its conversations and its prompts."""
+
+    facts: int | None = None
+    documents_per_entity: int = 10
+    noise: float = 0.14
+    html_share: float = 0.3
+    conversations: int = 5000
+    refusal_share: float = 0.4
+    prompts: int = 900
+    styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))

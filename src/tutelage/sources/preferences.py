@@ -1,0 +1,238 @@
+"""Preferences: pairs, rankings and chosen/rejected transcripts, told apart by their fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from tutelage.sources.conversations import row_id
+from tutelage.sources.files import SourceFile
+from tutelage.sources.messages import Message, assistant, check_order, dialogue_of, messages_of, user
+from tutelage.sources.records import records
+from tutelage.sources.rows import Format, NoFormat, ProblemLog, RowRefused
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two replies to one prompt, the first preferred; `shown` holds them as a judge saw them, when that is known."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    weight: float = 1.0
+    shown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """One reply with a verdict (Ethayarajh et al. 2024, KTO): `label` says whether it is desirable."""
+
+    prompt: list[Message]
+    completion: str
+    label: bool
+
+
+@dataclass(frozen=True)
+class PreferenceFormat(Format):
+    """A row format and its conversion into pairs, or into unpaired replies."""
+
+    convert: Callable[[Row], list[Pair] | list[Unpaired]]
+
+
+def _prompt(value: Any) -> list[Message]:
+    """A prompt that ends with the user, from a string, a transcript or messages."""
+    if isinstance(value, str):
+        transcript = dialogue_of(value)
+        if transcript is None:
+            return check_order([user(value)], last="user")
+        # A transcript may end with an empty "Assistant:", which asks for the reply.
+        value = transcript[:-1] if transcript[-1] == assistant("") else transcript
+    return check_order(messages_of(value), last="user")
+
+
+def _side(value: Any, name: str) -> tuple[list[Message], str]:
+    """The turns before the last reply (none when only the reply is given) and the reply."""
+    if isinstance(value, str):
+        messages = dialogue_of(value) or [assistant(value)]
+    else:
+        messages = messages_of(value)
+    last = messages[-1]
+    if last["role"] != "assistant" or last.get("tool_calls"):
+        raise RowRefused(f"`{name}` does not end with the assistant's text", "end it with an assistant turn of text")
+    if not last["content"].strip():
+        raise RowRefused(f"`{name}` is empty", "write the reply or remove the row")
+    return messages[:-1], last["content"]
+
+
+def _chosen_rejected(row: Row) -> list[Pair]:
+    before_chosen, chosen = _side(row["chosen"], "chosen")
+    before_rejected, rejected = _side(row["rejected"], "rejected")
+    if before_chosen != before_rejected:
+        mend = "both must be the same conversation up to the last assistant turn"
+        raise RowRefused("chosen and rejected do not share their prompt", mend)
+    if row.get("prompt") in (None, "", []):
+        if not before_chosen:
+            raise RowRefused("a pair without a prompt", "add `prompt`, or write whole conversations in both")
+        return [_pair(check_order(before_chosen, last="user"), chosen, rejected)]
+    prompt = _prompt(row["prompt"])
+    if before_chosen and before_chosen != prompt:
+        raise RowRefused("`prompt` is not the beginning of chosen and rejected", "give in both only the reply")
+    return [_pair(prompt, chosen, rejected)]
+
+
+def _pair(prompt: list[Message], chosen: str, rejected: str, weight: float = 1.0, shown: tuple[str, ...] = ()) -> Pair:
+    if chosen.strip() == rejected.strip():
+        raise RowRefused("chosen equals rejected", "a pair must differ: remove the row")
+    return Pair(prompt, chosen, rejected, weight, shown)
+
+
+def _responses(row: Row) -> list[Pair]:
+    prompt = _prompt(row["prompt"])
+    first, second = _reply(row["response_a"], "response_a"), _reply(row["response_b"], "response_b")
+    preferred = str(row["preferred"]).strip().lower().removeprefix("response").strip("_ ")
+    if preferred == "a":
+        return [_pair(prompt, first, second, shown=(first, second))]
+    if preferred == "b":
+        return [_pair(prompt, second, first, shown=(first, second))]
+    if preferred in ("tie", "both", "neither", "equal", "none"):
+        raise RowRefused("a tie: neither response is preferred", "nothing to mend: a tie makes no pair")
+    raise RowRefused("`preferred` names neither response", f"it is {row['preferred']!r}: write a, b or tie")
+
+
+def _reply(value: Any, name: str) -> str:
+    before, reply = _side(value, name)
+    if before:
+        raise RowRefused(f"`{name}` is a whole conversation", "give only the reply there")
+    return reply
+
+
+def _ranking(row: Row) -> list[Pair]:
+    """Every pair that the ranking orders (rank 1 is best, ties left out), each of weight 1 / C(K, 2).
+
+    So a prompt counts once however many replies were ranked (Ouyang et al. 2022, InstructGPT, section 3.5).
+    """
+    prompt, responses, ranks = _prompt(row["prompt"]), row["responses"], row["ranks"]
+    if not (isinstance(responses, list) and isinstance(ranks, list) and len(responses) == len(ranks) >= 2):
+        raise RowRefused("`responses` and `ranks` are not lists of one length", "give two or more, and a rank for each")
+    if not all(isinstance(rank, (int, float)) and abs(rank) < 1e9 for rank in ranks):
+        raise RowRefused("`ranks` are not all numbers", "write numbers, 1 for the best; equal numbers are ties")
+    replies = [_reply(response, "responses") for response in responses]
+    ranked = sorted(zip(ranks, replies, strict=True), key=lambda item: item[0])
+    weight = 1 / math.comb(len(ranked), 2)
+    pairs = [
+        _pair(prompt, better, worse, weight)
+        for (rank, better), (other, worse) in combinations(ranked, 2)
+        if rank != other
+    ]
+    if not pairs:
+        raise RowRefused("a tie: all responses have one rank", "nothing to mend: ties make no pair")
+    return pairs
+
+
+def _unpaired(row: Row) -> list[Unpaired]:
+    label = row["label"]
+    if label not in (True, False):
+        raise RowRefused("`label` is neither true nor false", f"it is {label!r}: write true or false")
+    return [Unpaired(_prompt(row["prompt"]), _reply(row["completion"], "completion"), bool(label))]
+
+
+FORMATS = (
+    PreferenceFormat(
+        "prompt, chosen and rejected",
+        ("prompt", "chosen", "rejected"),
+        '{"prompt": "…", "chosen": "…", "rejected": "…"}',
+        _chosen_rejected,
+    ),
+    PreferenceFormat(
+        "whole conversations",
+        ("chosen", "rejected"),
+        '{"chosen": [{"role": "user", "content": "…"}, …], "rejected": […]}',
+        _chosen_rejected,
+    ),
+    PreferenceFormat(
+        "two responses and a verdict",
+        ("prompt", "response_a", "response_b", "preferred"),
+        '{"prompt": "…", "response_a": "…", "response_b": "…", "preferred": "a", "reason": "…"}',
+        _responses,
+    ),
+    PreferenceFormat(
+        "ranking",
+        ("prompt", "responses", "ranks"),
+        '{"prompt": "…", "responses": ["…", "…"], "ranks": [1, 2]}',
+        _ranking,
+    ),
+)
+UNPAIRED = PreferenceFormat(
+    "unpaired",
+    ("prompt", "completion", "label"),
+    '{"prompt": "…", "completion": "…", "label": true}',
+    _unpaired,
+)
+
+
+def preferences_of(row: Row) -> list[Pair] | list[Unpaired]:
+    """Every pair in a row, or its unpaired reply; a RowRefused says why there is none."""
+    formats = (*FORMATS, UNPAIRED)
+    found = next((item for item in formats if all(row.get(key) is not None for key in item.keys)), None)
+    if found is None:
+        raise NoFormat(row, FORMATS)
+    return found.convert(row)
+
+
+def preferences(files: Iterable[SourceFile], validation_share: float, log: ProblemLog) -> Iterator[dict[str, Any]]:
+    """Rows of preferences.jsonl; refused rows, and unpaired ones, go to the log."""
+    for file in files:
+        position = 0
+        for record in records(file, log):
+            try:
+                pairs = [_paired(item) for item in preferences_of(record.row)]
+                about = _about(record.row)
+            except RowRefused as refused:
+                log.refuse(str(file.path), record.line, refused)
+                continue
+            for pair in pairs:
+                yield _stored(pair, about, file.name, position, validation_share)
+                position += 1
+
+
+def _paired(item: Pair | Unpaired) -> Pair:
+    if isinstance(item, Unpaired):
+        raise RowRefused(
+            "an unpaired row (prompt, completion, label): pairs are needed here",
+            "give two replies to the same prompt as `chosen` and `rejected`",
+        )
+    return item
+
+
+def _about(row: Row) -> dict[str, str]:
+    stated = {"kind": row.get("kind"), "annotator": row.get("annotator"), "reason": row.get("reason")}
+    defaults = {"kind": "preference", "annotator": "unknown", "reason": ""}
+    return {key: value if isinstance(value, str) else defaults[key] for key, value in stated.items()}
+
+
+def _stored(pair: Pair, about: dict[str, str], source: str, position: int, validation_share: float) -> dict[str, Any]:
+    return {
+        "id": row_id(source, position, [pair.prompt, pair.chosen, pair.rejected]),
+        "prompt": pair.prompt,
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "kind": about["kind"],
+        "annotator": about["annotator"],
+        "shown": list(pair.shown),
+        "reason": about["reason"],
+        "weight": pair.weight,
+        "split": split_of(pair.prompt, validation_share),
+    }
+
+
+def split_of(prompt: list[Message], validation_share: float) -> str:
+    """`validation` for that share of all prompts, by the prompt's hash: a prompt's pairs never stand on both sides."""
+    digest = hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).digest()
+    return "validation" if int.from_bytes(digest[:8], "big") < validation_share * 2**64 else "train"

@@ -1,0 +1,136 @@
+"""Direct preference optimisation (Rafailov et al., arXiv 2305.18290) and its family: the loss is chosen by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tutelage.data.batches import Batch
+from tutelage.data.completions import length_sorted, pad_completions
+from tutelage.data.pairs import Pair, render_pairs
+from tutelage.model.transformer import CausalLM
+from tutelage.objectives.preference import WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
+from tutelage.objectives.types import LossOutput
+from tutelage.parallel.shard import shard
+from tutelage.parallel.world import world_from_environment
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.sources.store import atomic, read_jsonl
+from tutelage.stages.configs import DPOConfig
+from tutelage.stages.models import open_model, publish_model, run_dtype
+from tutelage.training.loop import fit
+from tutelage.training.source import IndexedSource, epoch_positions
+
+CELLS = 16_384  # tokens of one forward of the reference, padding included
+
+
+class PreferenceBatch(NamedTuple):
+    """2B padded rows, chosen ones first; reference log-probs (2B,) as token sums; weights (B,)."""
+
+    rows: Batch
+    ref_logprobs: Tensor
+    weights_B: Tensor
+
+
+def run(config: DPOConfig, inputs: Inputs, run: StageRun) -> None:
+    """Train a policy directly on preference pairs, from the model that is also its reference."""
+    world = world_from_environment()
+    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
+    context = model.config.max_position_embeddings
+    pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"), context)
+    run.notes.extend(pairs.notes(context))
+    everything = [*pairs.train, *pairs.validation]
+    reference = _reference(model, everything, tokenizer.pad_id, inputs["model"].fingerprint, run)
+    if config.loss in WITHOUT_REFERENCE:
+        run.notes.append(f"{config.loss} has no reference; its rewards in the metrics are mean log-probs")
+    train, held_out = pairs.train, pairs.validation
+    num_train = len(train)
+    settings = PreferenceSettings(config.beta, config.label_smoothing, config.gamma)
+    step = _step(config.loss, settings, config.sft_coef)
+
+    def batch_of(indices: Sequence[int]) -> PreferenceBatch:
+        return preference_batch([everything[i] for i in indices], reference[indices], tokenizer.pad_id)
+
+    def evaluate(number: int) -> dict[str, float]:
+        return _validation(model, step, [batch_of(list(range(start, min(start + 64, len(everything)))))
+                                         for start in range(num_train, len(everything), 64)])  # fmt: skip
+
+    a_step = min(config.pairs_a_step, num_train)
+    num_steps = config.num_steps or max(1, round(config.epochs * num_train / a_step))
+
+    def make(number: int) -> list[PreferenceBatch]:
+        indices = epoch_positions(number * a_step, a_step, num_train, run.seed)
+        return [batch_of(indices[start : start + config.micro_batch_pairs])
+                for start in range(0, a_step, config.micro_batch_pairs)]  # fmt: skip
+
+    shard(model, world)
+    fit(model, IndexedSource(num_steps, make), step, config.optimizer, config.loop, run, world=world,
+        evaluate=evaluate if held_out else None, description="dpo")  # fmt: skip
+    _explain(run)
+    publish_model(model, tokenizer, run.directory, world)
+
+
+def preference_batch(pairs: Sequence[Pair], ref_logprobs_B2: Tensor, pad_id: int) -> PreferenceBatch:
+    """Pad B pairs into 2B rows, with the reference's log-probs [B, 2] in the same order."""
+    rows = pad_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
+    return PreferenceBatch(rows, ref_logprobs_B2.T.flatten(), torch.tensor([pair.weight for pair in pairs]))
+
+
+def _step(
+    loss: str, settings: PreferenceSettings, sft_coef: float
+) -> Callable[[nn.Module, PreferenceBatch], LossOutput]:
+    def step(model: nn.Module, batch: PreferenceBatch) -> LossOutput:
+        rows = batch.rows
+        logprobs_BT, _ = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
+        chosen, rejected = logprobs_BT.sum(1).chunk(2)
+        chosen_tokens, rejected_tokens = (rows.targets_BT >= 0).sum(1).chunk(2)
+        pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, *batch.ref_logprobs.chunk(2))
+        return preference_loss(loss, pairs, settings, sft_coef=sft_coef, weights_B=batch.weights_B)
+
+    return step
+
+
+@torch.no_grad()
+def _reference(model: CausalLM, pairs: Sequence[Pair], pad_id: int, fingerprint: str, run: StageRun) -> Tensor:
+    """Log-probs of all completions under the starting model, [pairs, 2]; kept by the model's checksum."""
+    path = run.scratch / f"reference-{fingerprint[:16]}.safetensors"
+    if path.exists():
+        return load_file(path)["logprobs"]
+    completions = [completion for pair in pairs for completion in (pair.chosen, pair.rejected)]
+    logprobs = torch.zeros(len(completions))
+    with run.progress("reference log-probs", len(completions)) as bar:
+        for indices in length_sorted(completions, CELLS):
+            rows = pad_completions([completions[index] for index in indices], pad_id)
+            logprobs_BT, _ = model(
+                rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT
+            )
+            logprobs[indices] = logprobs_BT.sum(1)
+            bar.advance(len(indices))
+    run.scratch.mkdir(parents=True, exist_ok=True)
+    with atomic(path) as beside:
+        save_file({"logprobs": logprobs.view(-1, 2)}, beside)
+    return logprobs.view(-1, 2)
+
+
+def _validation(
+    model: nn.Module, step: Callable[[nn.Module, PreferenceBatch], LossOutput], batches: Sequence[PreferenceBatch]
+) -> dict[str, float]:
+    totals: dict[str, list[float]] = {}
+    for batch in batches:
+        output = step(model, batch)
+        for name, (total, count) in {"loss": (output.loss_sum, output.count), **output.metrics}.items():
+            pair = totals.setdefault(name, [0.0, 0.0])
+            pair[0], pair[1] = pair[0] + float(total), pair[1] + float(count)
+    return {f"validation/{name}": total / max(count, 1e-9) for name, (total, count) in totals.items()}
+
+
+def _explain(run: StageRun) -> None:
+    """Say in words what users otherwise find out late: chosen replies losing probability faster than rejected ones."""
+    chosen, rejected = run.metrics.get("rewards/chosen", 0.0), run.metrics.get("rewards/rejected", 0.0)
+    if chosen < rejected:
+        run.notes.append(
+            "chosen replies lost more probability than rejected ones: lower the learning rate or set sft_coef"
+        )

@@ -1,0 +1,160 @@
+"""Evaluation: the same held-out items through every model, with intervals, and the same prompts side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from tutelage.data.shards import TokenShard, read_manifest
+from tutelage.data.streams import PretrainRows, SequentialRows
+from tutelage.errors import DataError, RecipeError
+from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
+from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
+from tutelage.feedback.rubric import DEFAULT_WEIGHTS, Rubric
+from tutelage.generation.sampling import Sampling
+from tutelage.model.transformer import CausalLM
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.sources.store import read_jsonl
+from tutelage.stages.configs import EvaluateConfig
+from tutelage.stages.models import open_model, run_dtype
+from tutelage.stages.pretrain import validation_loss
+
+
+def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
+    """Write results.json and samples.json."""
+    dtype = run_dtype(config.precision, run)
+    subjects = [_subject(label, inputs, dtype, config) for label in config.models]
+    tasks = _tasks(inputs)
+    rubric = Rubric({**DEFAULT_WEIGHTS, **config.weights})
+    results: list[Result] = []
+    judged: dict[str, list[Answer]] = {}
+    shown: dict[str, list[Answer]] = {}
+    with run.progress("evaluate", len(subjects) * (len(tasks) + 1)) as bar:
+        for subject in subjects:
+            results += _measure(subject, tasks, config, bar)
+            if "tokens" in inputs:
+                results += _held_out(subject.label, subject.model, inputs)
+            sampled = Sampling(config.max_tokens, config.preference_temperature)
+            judged[subject.label] = subject.reply(tasks.get("preference", []), sampled)
+            shown[subject.label] = subject.reply(tasks.get("showcase", []), Sampling(config.max_tokens, 0.0))
+            bar.advance(1)
+    if config.reference is not None:
+        results += _against(config.reference, judged, tasks.get("preference", []), rubric, run.seed)
+        results += _divergences(config.reference, subjects, judged, run.seed)
+    _write(run, results, _side_by_side(tasks.get("showcase", []), shown))
+    for row in results:
+        run.metrics[f"{row['model']}/{row['task']}/{row['metric']}"] = row["value"]
+
+
+def _subject(label: str, inputs: Inputs, dtype: torch.dtype, config: EvaluateConfig) -> Subject:
+    if config.reference is not None and config.reference not in config.models:
+        raise RecipeError(
+            f"reference: {config.reference!r} is not among models ({', '.join(config.models)})",
+            hint="name one of the labels under `models`",
+        )
+    model, tokenizer = open_model(inputs[f"models.{label}"], dtype)
+    return Subject(label, model.eval(), tokenizer)
+
+
+def _tasks(inputs: Inputs) -> dict[str, list[Row]]:
+    rows = (
+        sorted(read_jsonl(inputs["tasks"].path / "tasks.jsonl"), key=lambda row: str(row["task"]))
+        if "tasks" in inputs
+        else []
+    )
+    tasks: dict[str, list[Row]] = {task: list(group) for task, group in groupby(rows, key=lambda row: str(row["task"]))}
+    unknown = sorted(set(tasks) - set(TASKS) - {"preference", "showcase"})
+    if unknown:
+        raise DataError(
+            f"{inputs['tasks'].name}: no measure for the task {unknown[0]!r}",
+            hint=f"known tasks: {', '.join([*TASKS, 'preference', 'showcase'])}",
+        )
+    return tasks
+
+
+def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any) -> list[Result]:
+    """Every task's metric, and the format of all chat replies together."""
+    results, formats = [], []
+    for task in TASKS:
+        if task not in tasks:
+            continue
+        outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
+        results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
+        if task in FORMAT_TASKS:
+            formats += [format_followed(answer) for answer in outcome.answers or []]
+        bar.advance(1)
+    if formats:
+        results.append(proportion(subject.label, "format", "followed", formats))
+    return results
+
+
+def _held_out(label: str, model: CausalLM, inputs: Inputs) -> list[Result]:
+    """Bits a byte of the validation documents: how much language a model has kept."""
+    folder, context = inputs["tokens"].path, model.config.max_position_embeddings
+    shard = TokenShard(folder, "validation")
+    rows = PretrainRows(shard, context, 0) if read_manifest(folder)["boundaries"] else SequentialRows(shard, context)
+    with torch.no_grad():
+        metrics = validation_loss(model, rows, shard.num_bytes, rows.rows_per_epoch, 0)(0)
+    bits = metrics["validation/bits_per_byte"]
+    return [estimated(label, "heldout", "bits_per_byte", Estimate(bits, bits, bits, len(shard)))]
+
+
+def _divergences(
+    reference: str, subjects: Sequence[Subject], judged: Mapping[str, Sequence[Answer]], seed: int
+) -> list[Result]:
+    """KL(model ‖ reference) in nats a reply, estimated on the model's own sampled replies."""
+    base = next(subject for subject in subjects if subject.label == reference)
+    results = []
+    for subject in subjects:
+        completions = [answer.completion for answer in judged[subject.label]]
+        if subject is base or not completions:
+            continue
+        gaps = [a - b for a, b in zip(subject.logprobs(completions), base.logprobs(completions), strict=True)]
+        results.append(estimated(subject.label, "kl", "nats", bootstrap_mean(gaps, seed=seed)))
+    return results
+
+
+def _against(
+    reference: str, judged: Mapping[str, Sequence[Answer]], rows: Sequence[Row], rubric: Rubric, seed: int
+) -> list[Result]:
+    """Win rate by the hidden rubric against the reference on the same prompts, and the rubric's mean score."""
+    if not rows:
+        return []
+    scores = {
+        label: [
+            rubric.judge(row, answer.text, answer.finished).score for row, answer in zip(rows, answers, strict=True)
+        ]
+        for label, answers in judged.items()
+    }
+    results = []
+    for label, ours in scores.items():
+        win = paired_win_rate(ours, scores[reference])
+        results.append(estimated(label, "preference", "win_rate", win))
+        results.append(estimated(label, "preference", "rubric_score", bootstrap_mean(ours, seed=seed)))
+    return results
+
+
+def _side_by_side(rows: Sequence[Row], shown: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt_id": row["id"],
+            "kind": row["kind"],
+            "prompt": row["messages"],
+            "replies": {
+                label: {"text": answers[number].text, "finish_reason": "stop" if answers[number].finished else "length"}
+                for label, answers in shown.items()
+            },
+        }
+        for number, row in enumerate(rows)
+    ]
+
+
+def _write(run: StageRun, results: Sequence[Result], samples: Sequence[Mapping[str, Any]]) -> None:
+    for name, rows in (("results.json", results), ("samples.json", samples)):
+        text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+        (run.directory / name).write_text(text + "\n", encoding="utf-8")

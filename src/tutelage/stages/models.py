@@ -1,0 +1,52 @@
+"""What gradient stages share: opening and publishing models, and the precision of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.model.heads import RewardModel
+from tutelage.model.hub import load_causal_lm, save_model
+from tutelage.model.transformer import CausalLM
+from tutelage.parallel.shard import whole_state
+from tutelage.parallel.world import World
+from tutelage.run.artifacts import Artifact
+from tutelage.run.stage import StageRun
+from tutelage.training.precision import Precision, compute_dtype
+
+
+def run_dtype(precision: Precision, run: StageRun) -> torch.dtype:
+    """The dtype of this run's activations; also sets the number of threads."""
+    torch.set_num_threads(run.threads)
+    return compute_dtype(precision, run.directory.parent)
+
+
+def open_model(artifact: Artifact, dtype: torch.dtype) -> tuple[CausalLM, TextTokenizer]:
+    """A model and the tokenizer in its folder."""
+    return load_causal_lm(artifact.path, dtype), TextTokenizer.load(artifact.path)
+
+
+def publish_model(
+    model: CausalLM | RewardModel,
+    tokenizer: TextTokenizer,
+    folder: Path,
+    world: World | None = None,
+    state: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write weights, configuration, tokenizer and generation settings into one folder."""
+    tensors = dict(whole_state(model) if state is None else state)
+    if world is not None and not world.is_main:
+        return
+    save_model(model, folder, tensors)
+    tokenizer.save(folder)
+    generation = {
+        "eos_token_id": list(tokenizer.stop_ids),
+        "pad_token_id": tokenizer.pad_id,
+        "bos_token_id": tokenizer.bos_id,
+    }
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,126 @@
+"""Pretraining: next-token prediction over packed documents, from random weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from tutelage.data.batches import Batch, make_batch
+from tutelage.data.packing import PackedRows
+from tutelage.data.shards import TokenShard, read_manifest
+from tutelage.data.streams import ContinuousRows, PretrainRows, RowSource, SequentialRows
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.model.config import ModelConfig
+from tutelage.model.transformer import CausalLM, initialise
+from tutelage.objectives.types import LossOutput
+from tutelage.parallel.shard import shard
+from tutelage.parallel.world import world_from_environment
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.stages.configs import ModelSettings, PretrainConfig
+from tutelage.stages.models import publish_model, run_dtype
+from tutelage.training.loop import fit
+from tutelage.training.source import IndexedSource
+
+
+def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
+    """Train a base model on tokens and publish it with its tokenizer."""
+    dtype = run_dtype(config.precision, run)
+    world = world_from_environment()
+    tokenizer = TextTokenizer.load(inputs["tokenizer"].path)
+    tokens = inputs["tokens"].path
+    manifest = read_manifest(tokens)
+    model = initialise(CausalLM(model_config(config.model, tokenizer.vocab_size, config.context), dtype), run.seed)
+    run.metrics["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    train, validation = TokenShard(tokens, "train"), TokenShard(tokens, "validation")
+    rows: RowSource
+    held_out: RowSource
+    if manifest["boundaries"]:
+        rows, held_out = PretrainRows(train, config.context, run.seed), PretrainRows(validation, config.context, 0)
+    else:
+        rows, held_out = ContinuousRows(train, config.context, run.seed), SequentialRows(validation, config.context)
+    source = row_steps(rows, config)
+    run.metrics["num_tokens"] = float(source.num_steps * config.global_batch_tokens)
+    run.metrics["epochs"] = round(source.num_steps * _rows_a_step(config) / rows.rows_per_epoch, 3)
+    shard(model, world)
+    evaluate = validation_loss(model, held_out, validation.num_bytes, config.validation_rows, source.num_steps)
+    fit(model, source, next_token_step, config.optimizer, config.loop, run, world=world, evaluate=evaluate,
+        tokens=lambda batch: batch.num_tokens, description="pretrain")  # fmt: skip
+    publish_model(model, tokenizer, run.directory, world)
+
+
+def model_config(settings: ModelSettings, vocab_size: int, context: int) -> ModelConfig:
+    """Fill in what follows from the width: heads of 64, SwiGLU of 8/3 the width rounded up to 32."""
+    width = settings.hidden_size
+    num_heads = settings.num_attention_heads or max(1, width // 64)
+    return ModelConfig(
+        model_type=settings.model_type,
+        vocab_size=vocab_size,
+        hidden_size=width,
+        intermediate_size=settings.intermediate_size or math.ceil(width * 8 / 3 / 32) * 32,
+        num_hidden_layers=settings.num_hidden_layers,
+        num_attention_heads=num_heads,
+        num_key_value_heads=settings.num_key_value_heads or num_heads,
+        head_dim=settings.head_dim or width // num_heads,
+        max_position_embeddings=context,
+        rope_theta=settings.rope_theta,
+        tie_word_embeddings=settings.tie_word_embeddings,
+        qkv_bias=settings.model_type == "qwen2",
+        rms_norm_eps=1e-6,
+        initializer_range=settings.initializer_range,
+    )
+
+
+def _rows_a_step(config: PretrainConfig) -> int:
+    return max(1, config.global_batch_tokens // config.context)
+
+
+def row_steps(rows: RowSource, config: PretrainConfig) -> IndexedSource[Batch]:
+    """Steps of `global_batch_tokens`, in micro-batches of `micro_batch_tokens`."""
+    a_step = _rows_a_step(config)
+    micro = max(1, min(a_step, config.micro_batch_tokens // config.context))
+    num_steps = config.num_steps or max(1, round(config.epochs * rows.rows_per_epoch / a_step))
+
+    def make(step: int) -> Sequence[Batch]:
+        return in_micro_batches(rows.rows(step * a_step, a_step), micro)
+
+    return IndexedSource(num_steps, make)
+
+
+def in_micro_batches(rows: PackedRows, micro: int) -> list[Batch]:
+    """Split rows into batches of `micro` rows."""
+    return [make_batch(rows.take(slice(start, start + micro))) for start in range(0, len(rows), micro)]
+
+
+def next_token_step(model: nn.Module, batch: Batch) -> LossOutput:
+    """−Σ log P(token | all before it in its document), and the number of such tokens."""
+    logprobs, entropies = model(
+        batch.input_ids_BT, batch.position_ids_BT, batch.segment_ids_BT, targets_BT=batch.targets_BT
+    )
+    count = torch.tensor(float(batch.num_targets))
+    return LossOutput(-logprobs.sum(), count, {"entropy": (entropies.sum(), count)})
+
+
+def validation_loss(
+    model: CausalLM, rows: RowSource, num_bytes: int, max_rows: int, num_steps: int
+) -> Callable[[int], dict[str, float]]:
+    """Loss in nats a token and bits a byte of held-out text: of its first rows on the way, of all at the end."""
+
+    def evaluate(step: int) -> dict[str, float]:
+        every = rows.rows_per_epoch
+        used = every if step == num_steps else min(every, max_rows)
+        total = count = 0.0
+        for start in range(0, used, 32):
+            batch = make_batch(rows.rows(start, min(32, used - start)))
+            output = next_token_step(model, batch)
+            total, count = total + float(output.loss_sum), count + float(output.count)
+        loss = total / max(count, 1.0)
+        metrics = {"validation/loss": loss}
+        if used == every and num_bytes:
+            metrics["validation/bits_per_byte"] = total / math.log(2) / num_bytes
+        return metrics
+
+    return evaluate
+

@@ -1,0 +1,90 @@
+"""Supervised fine-tuning: conversations, loss on the assistant's words only, mixed with replayed pretraining rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from tutelage.data.batches import Batch, make_batch
+from tutelage.data.conversations import render_set
+from tutelage.data.packing import PackedRows, pack_rows
+from tutelage.data.shards import TokenShard
+from tutelage.data.streams import PretrainRows
+from tutelage.data.template import Rendered
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import DataError
+from tutelage.parallel.shard import shard
+from tutelage.parallel.world import world_from_environment
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.sources.store import read_jsonl
+from tutelage.stages.configs import SFTConfig
+from tutelage.stages.models import open_model, publish_model, run_dtype
+from tutelage.stages.pretrain import in_micro_batches, next_token_step
+from tutelage.training.loop import fit
+from tutelage.training.source import IndexedSource, epoch_positions
+
+
+def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
+    """Train a base model to converse and publish the instruct model."""
+    world = world_from_environment()
+    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
+    context = min(config.context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    rendered = render_set(tokenizer, conversations_of(inputs), context)
+    run.notes.extend(rendered.notes(context))
+    train, held_out = _split(rendered.rows, config.validation_share, run.seed)
+    run.metrics["num_conversations"] = len(train)
+    replay = PretrainRows(TokenShard(inputs["replay"].path, "train"), context, run.seed) if "replay" in inputs else None
+    source = conversation_steps(train, replay, config, context, tokenizer, run.seed)
+    shard(model, world)
+    validation = make_batch(
+        pack_rows([r.ids for r in held_out], context, tokenizer.pad_id, [r.loss_mask for r in held_out])
+    )
+
+    def evaluate(step: int) -> dict[str, float]:
+        return {"validation/loss": float(next_token_step(model, validation).mean())}
+
+    fit(model, source, next_token_step, config.optimizer, config.loop, run, world=world,
+        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.num_tokens, description="sft")  # fmt: skip
+    publish_model(model, tokenizer, run.directory, world)
+
+
+def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """The rows of all `conversations` inputs, one artifact after the other."""
+    folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
+    return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
+
+
+def _split(rows: Sequence[Rendered], share: float, seed: int) -> tuple[list[Rendered], list[Rendered]]:
+    """A seeded share set aside to watch the loss; nothing if that would be less than one row."""
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows)).tolist()
+    num_held_out = int(len(rows) * share)
+    return [rows[i] for i in order[num_held_out:]], [rows[i] for i in order[:num_held_out]]
+
+
+def conversation_steps(
+    rows: Sequence[Rendered],
+    replay: PretrainRows | None,
+    config: SFTConfig,
+    context: int,
+    tokenizer: TextTokenizer,
+    seed: int,
+) -> IndexedSource[Batch]:
+    """Steps of `conversations_a_step` conversations, shuffled anew each epoch and packed, plus replayed rows."""
+    if not rows:
+        raise DataError("no conversation is left to train on", hint="lower validation_share, or add conversations")
+    a_step = min(config.conversations_a_step, len(rows))
+    num_steps = config.num_steps or max(1, round(config.epochs * len(rows) / a_step))
+
+    def make(step: int) -> Sequence[Batch]:
+        chosen = [rows[index] for index in epoch_positions(step * a_step, a_step, len(rows), seed)]
+        packed = pack_rows([r.ids for r in chosen], context, tokenizer.pad_id, [r.loss_mask for r in chosen])
+        batches = in_micro_batches(packed, config.micro_batch_rows)
+        if replay is not None:
+            replayed: PackedRows = replay.rows(step * config.replay_rows, config.replay_rows)
+            batches += in_micro_batches(replayed, config.micro_batch_rows)
+        return batches
+
+    return IndexedSource(num_steps, make)

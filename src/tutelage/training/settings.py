@@ -1,0 +1,35 @@
+"""How a gradient stage optimises: the settings that all of them share. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tutelage.run.config import Strict
+
+
+class OptimizerSettings(Strict):
+    """AdamW for everything, or Muon for the matrices inside blocks and AdamW for the rest; one schedule."""
+
+    kind: Literal["adamw", "muon"] = Field(
+        default="adamw", description="muon: matrices inside blocks by Muon, the rest by AdamW"
+    )
+    learning_rate: float = Field(default=5e-4, gt=0, description="of AdamW")
+    muon_learning_rate: float = Field(default=0.02, gt=0, description="of Muon, if it is used")
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
+    warmup_share: float = Field(default=0.02, ge=0, le=1, description="share of the steps in which it rises from 0")
+    decay_share: float = Field(default=0.5, ge=0, le=1, description="share of the steps, at the end, in which it falls")
+    final_share: float = Field(default=0.0, ge=0, le=1, description="what is left of the rate at the last step")
+
+
+class LoopSettings(Strict):
+    """How often the loop looks up: evaluation, journal and checkpoints."""
+
+    evaluate_every: int = Field(default=50, gt=0, description="steps")
+    log_every: int = Field(default=1, gt=0, description="steps")
+    checkpoint_seconds: float = Field(default=20.0, ge=0, description="at least this long between checkpoints")
