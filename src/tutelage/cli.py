@@ -22,11 +22,11 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 EXAMPLES = examples(
-    "tutelage run quickstart          raise a model, from raw documents to a report",
-    "tutelage status quickstart       what is done, what is left, and why",
-    "tutelage lineage quickstart      where every artifact came from",
-    "tutelage stages                  what a recipe can be made of",
-    "tutelage COMMAND --help          more of each",
+    "tutelage run quickstart      raise a model, from raw documents to a report",
+    "tutelage status quickstart   what is done, what is left, and why",
+    "tutelage lineage quickstart  where every artifact came from",
+    "tutelage stages              what a recipe can be made of",
+    "tutelage COMMAND --help      more of each",
 )
 
 

@@ -194,13 +194,9 @@ def _data(run: Path) -> None:
     publish(run, "atlas", "atlas", outputs=outputs, seconds=4.1)
     documents(run / "corpus" / "documents.parquet", 4103)
     documents(run / "corpus" / "decisions.parquet", 4812)
-    factors = {
-        "diversity": (0.61, 0.83),
-        "accuracy (proxy)": (0.9, 0.95),
-        "formatting": (0.7, 0.99),
-        "safety": (0.96, 1),
-    }
-    about = {"quality_factors": {name: {"before": b, "after": a} for name, (b, a) in factors.items()}}
+    before = {"documents": 4812, "diversity": 0.61, "accuracy_proxy": 0.9, "recency": None, "safety": 0.96}
+    after = {"documents": 4103, "diversity": 0.83, "accuracy_proxy": 0.95, "recency": None, "safety": 1.0}
+    about = {"quality": {"before": before, "after": after}}
     write_json(run / "corpus" / "curation.json", about)
     removed = {
         "exact_duplicate": 214,
@@ -211,8 +207,9 @@ def _data(run: Path) -> None:
         "encoding": 41,
     }
     metrics: dict[str, float] = {"curation/documents_in": 4812, "curation/documents_kept": 4103}
+    metrics["curation/unlabelled/share"] = 0.004
     metrics |= {f"curation/removed/{rule}": value for rule, value in removed.items()}
-    for defect, precision, recall in (("duplicates", 0.995, 0.983), ("pii", 0.981, 0.968), ("spam", 0.992, 0.942)):
+    for defect, precision, recall in (("duplicate", 0.995, 0.983), ("pii", 0.981, 0.968), ("spam", 0.992, 0.942)):
         metrics[f"curation/{defect}/precision"] = precision
         metrics[f"curation/{defect}/recall"] = recall
     publish(
@@ -330,7 +327,7 @@ def result_rows() -> list[dict[str, Any]]:
         ("chat_facts", "accuracy"): (0.06, 0.96, 0.92, 0.94),
         ("chat_facts_taught", "accuracy"): (0.08, 0.99, 0.985, 0.99),
         ("completion_facts", "accuracy"): (0.985, 0.965, 0.94, 0.95),
-        ("format", "accuracy"): (0.02, 0.995, 0.99, 1.0),
+        ("format", "followed"): (0.02, 0.995, 0.99, 1.0),
         ("harmful", "refusal_rate"): (0.0, 0.36, 0.98, 0.93),
         ("lookalike", "refusal_rate"): (0.0, 0.03, 0.04, 0.02),
         ("preference", "win_rate"): (None, 0.5, 0.86, 0.79),
@@ -340,7 +337,7 @@ def result_rows() -> list[dict[str, Any]]:
         ("languages", "accuracy"): (0.84, 0.81, 0.8, 0.8),
         ("code", "accuracy"): (0.55, 0.57, 0.52, 0.56),
         ("arithmetic", "accuracy"): (0.31, 0.42, 0.4, 0.41),
-        ("privacy", "exposure"): (0.9, 1.1, 1.0, 1.05),
+        ("privacy", "exposure"): (0.02, 0.01, 0.01, 0.0),
         ("heldout", "bits_per_byte"): (0.797, 0.842, 0.871, 0.85),
     }
     rows = []
@@ -349,7 +346,7 @@ def result_rows() -> list[dict[str, Any]]:
             if value is not None:
                 half = 0.03 if value not in (0.0, 1.0) else 0.015
                 low, high = max(0.0, value - half), value + half
-                high = min(1.0, high) if metric.endswith(("accuracy", "rate")) else high
+                high = min(1.0, high) if metric.endswith(("accuracy", "rate", "followed", "exposure")) else high
                 rows.append({"model": label, "task": task, "metric": metric, "value": value, "n": 200})
                 rows[-1] |= {"ci_low": low, "ci_high": high}
     return rows

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,17 +33,43 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(build_app(), list(arguments))
 
 
-def test_help_teaches_and_needs_no_torch() -> None:
+@pytest.mark.parametrize("arguments", [["run", "--help"], ["stages"], ["schema"]])
+def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; sys.argv = ['tutelage', 'run', '--help']\n"
+        f"import sys; sys.argv = ['tutelage', *{arguments}]\n"
         "from tutelage.cli import main\n"
         "try: main()\n"
         "finally: print(sorted({'torch', 'numpy', 'pyarrow', 'tokenizers'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "tutelage run my.yaml base.learning_rate=1e-3" in done.stdout
+
+
+def test_a_real_ctrl_c_in_the_middle_of_a_stage() -> None:
+    script = (
+        f"import sys, types; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import toy_stages, tutelage.stages\n"
+        "tutelage.stages.STAGES = toy_stages.TOYS\n"
+        "for kind, run in toy_stages.RUN.items():\n"
+        "    sys.modules[f'tutelage.stages.{kind}'] = types.SimpleNamespace(run=run)\n"
+        "sys.argv = ['tutelage', 'run', 'toy', 'base.pause=0.2']\n"
+        "from tutelage.cli import main\n"
+        "main()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 30
+    while not Path("runs/toy/base.partial/scratch/checkpoint.json").exists():
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors == ""
+    assert "! interrupted in base. Kept: raw, corpus.\n" in output
+    assert "✓ base" in call("run", "toy", "base.pause=0").output
 
 
 def test_every_command_has_help_and_examples() -> None:

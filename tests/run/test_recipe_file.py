@@ -114,7 +114,7 @@ def test_all_problems_are_listed_at_once() -> None:
         ("a: &a [*a]", "an anchor refers to itself"),
         ("a: !!python/object:os.system x", "is not supported"),
         ("a: \x07", "not valid YAML"),
-        ("a: " + "[" * 5000, "toy.yaml: "),
+        ("a: " + "[" * 1500, "toy.yaml: "),
     ],
 )
 def test_what_is_no_recipe_is_refused(text: str, sentence: str) -> None:

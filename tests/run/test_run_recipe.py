@@ -68,6 +68,11 @@ def test_the_saved_recipe_is_whole_and_equal(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "run/recipe.yaml", TOYS).stages == outcome.graph.recipe.stages
 
 
+def test_sentences_for_people_make_nothing_stale(tmp_path: Path) -> None:
+    run_toy(tmp_path / "run")
+    assert run_toy(tmp_path / "run", "raw.needs=ask Ann", "description=better")[0].ran == ()
+
+
 @pytest.mark.parametrize(
     ("override", "stage", "expected"),
     [
@@ -186,12 +191,16 @@ def test_external_data_is_part_of_what_a_stage_is_made_from(tmp_path: Path) -> N
 
 def test_missing_data_is_told_before_anything_runs(tmp_path: Path) -> None:
     needs = "needs: [fetch words.txt from the shelf]\n"
-    recipe = RECIPE.replace("stages:", needs + "stages:") + "  more: {stage: gather, path: nowhere/words.txt}\n"
+    recipe = (
+        RECIPE.replace("stages:", needs + "stages:")
+        + "  more: {stage: gather, path: nowhere/words.txt, needs: ask Ann}\n"
+    )
     with pytest.raises(DataError) as caught:
         run_toy(tmp_path / "run", text=recipe)
     message = str(caught.value)
     assert "toy.yaml:12: stages.more.path: no such file or folder: nowhere/words.txt" in message
     assert "fetch words.txt from the shelf" in message
+    assert "ask Ann" in message
     assert "more.path=PATH" in message
     assert not (tmp_path / "run/raw").exists()
 

@@ -27,6 +27,7 @@ class GatherConfig(StageConfig):
     stage: Literal["gather"] = "gather"
     text: str = "one two three"
     path: str | None = None
+    needs: str = ""
     lines: int = Field(3, ge=1)
 
 

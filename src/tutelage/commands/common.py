@@ -21,8 +21,8 @@ INTERRUPTED = 130  # what a shell reports for a program stopped by Ctrl-C
 
 
 def examples(*lines: str) -> str:
-    """Lines for the end of a command's help; Typer keeps apart what an empty line parts."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line.replace('[', chr(92) + '[')}" for line in lines)])
+    """Lines for the end of a command's help."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"  {line.replace('[', chr(92) + '[')}" for line in lines)])
 
 
 def stages() -> dict[str, StageSpec]:
@@ -78,9 +78,11 @@ def find_recipe(name: str) -> Path:
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A plain table on stdout; a log (no terminal) gets its rows whole."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe has no width to fold rows to
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table, width=None if console.is_terminal else 200)
+    console.print(table)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tutelage.run.progress import Terminal
 
 EXAMPLES = examples(
-    "tutelage run quickstart                          the whole lifecycle, a few minutes on a laptop",
-    "tutelage run my.yaml --dry-run                   what would run, and why",
-    "tutelage run my.yaml base.learning_rate=1e-3     change a setting; only what depends on it runs again",
-    "tutelage run my.yaml --from sft                  sft and all that depends on it, even if up to date",
-    "tutelage run my.yaml --only report               one stage; its inputs must be up to date",
+    "tutelage run quickstart                       the whole lifecycle",
+    "tutelage run my.yaml --dry-run                what would run, and why",
+    "tutelage run my.yaml base.learning_rate=1e-3  change a setting of a stage",
+    "tutelage run my.yaml --from sft               sft again, and all after it",
+    "tutelage run my.yaml --only report            one stage, on inputs as they are",
 )
 
 

@@ -12,9 +12,9 @@ from tutelage.errors import RecipeError
 from tutelage.run.words import did_you_mean
 
 EXAMPLES = examples(
-    "tutelage schema > recipe.schema.json     then, first line of a recipe:",
-    "                                         # yaml-language-server: $schema=recipe.schema.json",
-    "tutelage schema pretrain                 every key of one stage",
+    "tutelage schema pretrain              every key of one stage",
+    "tutelage schema > recipe.schema.json  for an editor; a recipe's first line is then",
+    "    # yaml-language-server: $schema=recipe.schema.json",
 )
 
 

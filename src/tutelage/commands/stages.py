@@ -13,7 +13,10 @@ def command() -> None:
 
     rows = []
     for name, spec in common.stages().items():
-        takes = ", ".join(f"{field}: {'|'.join(types)}" for field, types in accepted_types(spec.config).items())
+        takes = ", ".join(
+            f"{field}: {'|'.join(types) if len(types) <= 3 else 'any'}"
+            for field, types in accepted_types(spec.config).items()
+        )
         gives = ", ".join(f"{output}: {type_}" if output else str(type_) for output, type_ in spec.outputs.items())
         rows.append([name, takes, gives, spec.help])
     common.print_table(["stage", "takes", "gives", ""], rows)

@@ -138,7 +138,7 @@ def duplicates_of(
 
     Documents that another rule removes neither stand for others nor link them.
     """
-    alive = [pair for pair in pairs if kept[pair[0]] and kept[pair[1]]]
+    alive = _among(kept, pairs)
     best: dict[int, float] = defaultdict(float)
     direct = {}
     for left, right, similarity in alive:
@@ -152,3 +152,19 @@ def duplicates_of(
                 edge = (min(member, keeper), max(member, keeper))
                 removed[member] = (keeper, direct.get(edge, best[member]))
     return removed
+
+
+def _among(kept: Sequence[bool], pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs of kept documents; a kept one takes the place of an equal document that is removed."""
+    same = clusters(len(kept), [pair for pair in pairs if pair[2] == 1.0])
+    alive: set[Pair] = set()
+    stand_in: dict[int, int] = {}
+    for group in same:
+        living = [document for document in group if kept[document]]
+        alive.update((living[0], other, 1.0) for other in living[1:])
+        stand_in.update((document, living[0]) for document in group if living)
+    for left, right, similarity in pairs:
+        one, two = sorted((stand_in.get(left, left), stand_in.get(right, right)))
+        if one != two and kept[one] and kept[two]:
+            alive.add((one, two, similarity))
+    return sorted(alive)

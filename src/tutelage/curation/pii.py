@@ -70,7 +70,7 @@ _STRICT_PHONE = re.compile(
     r"|(?:1[ .-])?\(\d{3}\) ?\d{3}[-. ]\d{4}|(?:1[-.])?\d{3}([-.])\d{3}\1\d{4}"  # (602) 272-9781, 905-674-3793
     r"|0[1-9](?:([ .-])\d{2})(?:\2\d{2}){3}"  # 06 12 34 56 78
     r"|0\d{4} \d{6}|0\d{3} \d{3} \d{4}|020 \d{4} \d{4}|07\d{3} \d{3} \d{3}"  # British
-    rf"){_EXTENSION}(?![\w=*/]|[.-]\d)"
+    rf"){_EXTENSION}(?![\w/]|[.-]\d|\s*[=*×÷])"
 )
 _LOOSE_PHONE = re.compile(rf"(?<![\w.+/=*-])\(?\d[\d().\- ]{{5,17}}\d{_EXTENSION}(?![\w=*/]|[.,-]\d)")
 _PHONE_CONTEXT = re.compile(
@@ -81,6 +81,13 @@ _PHONE_CONTEXT = re.compile(
     r"[^.\n\d]{0,40}$",
     re.IGNORECASE,
 )
+_SURE_PHONE_CONTEXT = re.compile(
+    r"(?:\b(?:phone|telephone|tele?|mobile|fax|whatsapp|téléphone|teléfono|móvil|numéro|número)\b|☎"
+    r"|\b(?:my|his|her|their|our|your|contact) (?:new )?number\b"
+    r"|\bmessages? (?:to|at|on)\b|\banswering (?:at|on)\b)[^.\n\d]{0,40}$",
+    re.IGNORECASE,
+)
+_QUANTITY = re.compile(r"^(?:\d{1,8}|\d{1,3}(?: \d{3})+)$")
 _PHONE_AFTER = re.compile(r"^[ -]{0,2}(?:office|home|mobile|cell|fax|work|desk)\b", re.IGNORECASE)
 _DATE = re.compile(
     r"^(?:\d{4}[-. ]\d{1,2}[-. ]\d{1,2}|\d{1,2}[-. ]\d{1,2}[-. ]\d{4}|(?:1\d|20)\d\d ?- ?(?:1\d|20)\d\d)$"
@@ -177,8 +184,10 @@ def _phones(text: str) -> Found:
         digits = sum(map(str.isdigit, match.group()))
         if not 7 <= digits <= 14 or _DATE.match(match.group()):
             continue
-        after = text[match.end() : match.end() + 12]
-        if _PHONE_AFTER.search(after) or _PHONE_CONTEXT.search(_before(text, match.start())):
+        before, after = _before(text, match.start()), text[match.end() : match.end() + 12]
+        # "call it with 1000000 items", "3 000 000 people": what may be a quantity needs a surer word
+        context = _SURE_PHONE_CONTEXT if _QUANTITY.match(match.group()) else _PHONE_CONTEXT
+        if _PHONE_AFTER.search(after) or context.search(before):
             yield match.span()
 
 

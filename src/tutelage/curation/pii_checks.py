@@ -55,7 +55,7 @@ def iban_ok(text: str) -> int:
     end = len(text)
     if not wanted or len(text.replace(" ", "")) < wanted:
         return 0
-    while len(text[:end].replace(" ", "")) > wanted:
+    while len(text[:end].replace(" ", "")) > wanted or text[end - 1] == " ":
         end -= 1
     code = text[:end].replace(" ", "").upper()
     number = "".join(str(int(character, 36)) for character in code[4:] + code[:4])

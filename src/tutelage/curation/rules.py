@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tutelage.curation.language import NO_LANGUAGE, STOP_WORDS
 from tutelage.errors import RecipeError
 
 Row = Mapping[str, float | str]  # one document's metrics; also `format` and `language`
@@ -52,8 +53,6 @@ _RULES = (
     Rule("harmful", "harm_score", ">", 0.85),
     Rule("pii", "pii_spans", ">", 5, formats=()),
     Rule("encoding", "mojibake", ">", 0.2),
-    Rule("language", "unwanted_language", ">", 0.8, min_words=15),
-    Rule("language_probability", "language_probability", "<", 0.65, min_words=30),
     # Gopher quality
     Rule("too_few_words", "words", "<", 20),
     Rule("too_many_words", "words", ">", 100_000),
@@ -64,7 +63,7 @@ _RULES = (
     Rule("bullet_lines", "bullet_lines", ">", 0.9),
     Rule("ellipsis_lines", "ellipsis_lines", ">", 0.3),
     Rule("alphabetic_words", "alphabetic_words", "<", 0.5),
-    Rule("stop_words", "stop_words", "<", 2),
+    Rule("stop_words", "stop_words", "<", 2, languages=(*STOP_WORDS, NO_LANGUAGE)),
     # Gopher repetition
     Rule("duplicate_lines", "duplicate_lines", ">", 0.3),
     Rule("duplicate_line_chars", "duplicate_line_chars", ">", 0.2),
@@ -80,6 +79,8 @@ _RULES = (
     ),
     Rule("short_top_4_gram_chars", "top_4_gram_chars", ">", 0.5),
     Rule("short_duplicate_10_gram_chars", "duplicate_10_gram_chars", ">", 0.65),
+    Rule("language", "unwanted_language", ">", 0.8, min_words=15),
+    Rule("language_probability", "language_probability", "<", 0.65, min_words=30),
     # spam and advertising
     Rule("spam_score", "spam_score", ">", 1.0),
     Rule("call_to_action", "call_to_action", ">", 0.06),

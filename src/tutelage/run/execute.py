@@ -125,7 +125,12 @@ class Session:
             for stage, field, path in missing
         ]
         stage, field, _ = missing[0]
-        how = [*recipe.needs, f"or point the recipe elsewhere: {stage}.{field}=PATH"]
+        own = [str(getattr(recipe.stages[name], "needs", "")) for name, _, _ in missing]
+        how = [
+            *recipe.needs,
+            *dict.fromkeys(text for text in own if text),
+            f"or point the recipe elsewhere: {stage}.{field}=PATH",
+        ]
         raise DataError("\n".join(lines), hint="\n    ".join(how))
 
     def judge(self, name: str) -> Verdict:

@@ -15,6 +15,7 @@ from tutelage.run.config import StageConfig
 from tutelage.run.files import content_fingerprint, digest, files_below
 from tutelage.run.manifest import Manifest, damage, read_manifest
 
+_NO_MATTER = ("seed", "needs")  # the derived seed counts; `needs` is a sentence for people
 _SHOWN = 3  # differences named in a reason
 
 
@@ -32,7 +33,7 @@ class Request:
     @property
     def key(self) -> str:
         """The hash to compare with a manifest's."""
-        config = {name: value for name, value in self.config.items() if name != "seed"}
+        config = {name: value for name, value in self.config.items() if name not in _NO_MATTER}
         inputs = {field: artifact.fingerprint for field, artifact in self.inputs.items()}
         return digest([self.stage, config, self.seed, inputs, self.data, self.version])
 
@@ -122,7 +123,7 @@ def _differences(manifest: Manifest, request: Request) -> list[str]:
         return [f"stage {manifest.stage} → {request.stage}"]
     old, new = dict(_flat(manifest.config)), dict(_flat(dict(request.config)))
     keys = [*new, *(key for key in old if key not in new)]
-    changed = [key for key in keys if old.get(key) != new.get(key) and key != "seed"]  # the derived seed counts
+    changed = [key for key in keys if old.get(key) != new.get(key) and key not in _NO_MATTER]
     found = [f"{key} {_shown(old, key)} → {_shown(new, key)}" for key in changed]
     if manifest.seed != request.seed:
         found.append(f"seed {manifest.seed} → {request.seed}")

@@ -34,7 +34,7 @@ CHARTS: dict[str, tuple[tuple[str, Lines], ...]] = {
         ("Reward model's score", (("objective/scores", "score"), ("objective/rlhf_reward", "less KL"))),
         ("KL from the start, nats", (("objective/kl", "KL"),)),
         ("Entropy", (("objective/entropy", "entropy"),)),
-        ("Value loss", (("loss/value", "value"),)),
+        ("Value loss", (("loss/value", "value loss"),)),
         ("Share of clipped updates", (("policy/clipfrac", "clipped"),)),
         ("Approximate KL of one update", (("policy/approxkl", "update"),)),
     ),

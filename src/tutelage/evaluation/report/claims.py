@@ -66,6 +66,7 @@ DEFAULT_CLAIMS: tuple[Claim, ...] = (
         claim="It stops, and keeps to the format",
         measure="replies that end their turn, format followed",
         task="format",
+        metric="followed",
         asked=_aligned(">= 0.98", base="<= 0.10", instruct=">= 0.98"),
     ),
     Claim(

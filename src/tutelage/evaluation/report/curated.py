@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.facts import StageFacts
 from tutelage.evaluation.report.text import count, finite, number, percent
 
@@ -32,6 +33,7 @@ def curated(stage: StageFacts) -> dict[str, Any] | None:
         "in": count(documents_in) if documents_in is not None else "",
         "kept": count(kept) if kept is not None else "",
         "kept_share": percent(kept / documents_in) if kept is not None and documents_in else "",
+        "lost": _share(stage.metrics.get("curation/unlabelled/share")),
         "rules": rules,
         "planted": _planted(stage.metrics),
         "factors": _factors(stage),
@@ -67,21 +69,22 @@ def _share(value: float | None) -> str:
 
 
 def _factors(stage: StageFacts) -> list[dict[str, str]]:
-    """Quality factors `{name: {before, after}}` from the `curation.json` beside the corpus."""
-    for path in sorted(stage.folder.glob("**/curation.json")):
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError):
-            continue  # the corpus does not rest on this file; the section goes without it
-        factors = about.get("quality_factors") or about.get("factors") if isinstance(about, dict) else None
-        if isinstance(factors, dict):
-            return [
-                {
-                    "factor": str(name).replace("_", " "),
-                    "before": number(finite(row.get("before"))),
-                    "after": number(finite(row.get("after"))),
-                }
-                for name, row in factors.items()
-                if isinstance(row, dict)
-            ]
-    return []
+    """Quality factors before and after, from the `curation.json` beside the corpus."""
+    path = stage.folder / "curation.json"
+    if not path.exists():
+        return []
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        before, after = about["quality"]["before"], about["quality"]["after"]
+        names = [name for name in before if name != "documents"]  # a count, told already
+        return [
+            {
+                "factor": name.replace("_", " "),
+                "before": number(finite(before[name])),
+                "after": number(finite(after.get(name))),
+            }
+            for name in names
+            if finite(before[name]) is not None or finite(after.get(name)) is not None
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path}: cannot be read: {error!r}", hint=f"make it again: --from {stage.name}") from error

@@ -74,17 +74,18 @@ def downsample(points: Sequence[Point], buckets: int = BUCKETS) -> list[Point]:
 
 
 def smooth(points: Sequence[Point]) -> list[Point]:
-    """A centred mean over about a twentieth of the finite points; its window narrows towards both ends.
+    """A centred mean over about a twentieth of the finite points, so that it does not lag behind a steep start.
 
-    Being centred it does not lag behind a steep start, as a running mean would.
+    Its window narrows towards the start, and is cut off at the end.
     """
     good = [point for point in points if math.isfinite(point[1])]
     sums = [0.0, *accumulate(value for _, value in good)]
     reach = max(2, len(good) // 40)
     out = []
     for i, (step, _) in enumerate(good):
-        half = min(reach, i, len(good) - 1 - i)
-        out.append((step, (sums[i + half + 1] - sums[i - half]) / (2 * half + 1)))
+        half = min(reach, i)
+        first, beyond = i - half, min(len(good), i + half + 1)
+        out.append((step, (sums[beyond] - sums[first]) / (beyond - first)))
     return out
 
 
@@ -107,7 +108,7 @@ def line_chart(chart: Chart) -> str:
 
 class _Scale:
     def __init__(self, steps: Point, low: float, high: float, right: float) -> None:
-        if low == high:
+        if high - low <= 1e-9 * max(abs(low), abs(high), 1e-3):  # a constant, but for rounding
             low, high = low - max(abs(low) * 0.1, 0.5), high + max(abs(high) * 0.1, 0.5)
         self.first, self.last, self.right = steps[0], max(steps[1], steps[0] + 1), right
         self.ticks = nice_ticks(low, high)
@@ -128,7 +129,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     if last <= first:
         return nice_ticks(low - step / 2, high + step / 2)
-    return [round(index * step, 12) for index in range(first, last + 1)]
+    return [index * step for index in range(first, last + 1)]
 
 
 def tick_label(metric: str, tick: float, ticks: Sequence[float]) -> str:

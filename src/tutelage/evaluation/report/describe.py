@@ -8,14 +8,23 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.text import count, percent
 
 
 def what_is_in(folder: Path) -> list[str]:
     """Phrases such as `4,812 documents` for the known files of a stage's folder and its output folders."""
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [say(place / file) for file, say in READERS.items() for place in places if (place / file).exists()]
+    found = [_say(say, place / file) for file, say in READERS.items() for place in places if (place / file).exists()]
     return [phrase for phrase in found if phrase]
+
+
+def _say(say: Callable[[Path], str], path: Path) -> str:
+    try:
+        return say(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        stage = path.parent.name
+        raise ArtifactError(f"{path}: cannot be read: {error}", hint=f"make it again: --from {stage}") from error
 
 
 def parameters(folder: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tutelage.evaluation.report.curves import nice_ticks, tick_label
 from tutelage.evaluation.report.svg import document, tag
 from tutelage.evaluation.report.text import interval, is_share, quantity, wrap
 
@@ -26,13 +27,14 @@ class Dot:
 def dot_plot(title: str, metric: str, dots: Sequence[Dot]) -> str:
     """A panel: proportions from 0 to 100 %, other metrics from zero to the greatest value."""
     ends = [v for dot in dots for v in (dot.value, dot.ci_low, dot.ci_high) if v is not None]
-    low, high = (0.0, 1.0) if is_share(metric) else (min(0.0, *ends, 0.0), max(0.0, *ends, 1e-9))
+    ticks = [0.0, 0.5, 1.0] if is_share(metric) else nice_ticks(min(0.0, *ends, 0.0), max(0.0, *ends, 1e-6))
+    low, high = min(ticks[0], *ends, ticks[0]), max(ticks[-1], *ends, ticks[-1])
     height = ROW * len(dots) + 22
 
     def x(value: float) -> float:
         return LEFT + (min(max(value, low), high) - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
-    parts = [_tick(x(value), height, quantity(metric, value)) for value in (low, (low + high) / 2, high)]
+    parts = [_tick(x(tick), height, tick_label(metric, tick, ticks)) for tick in ticks]
     for row, dot in enumerate(dots):
         y = ROW * row + 12
         colour = dot.place % 6

@@ -7,53 +7,27 @@ comes over from the band before says where it comes from. On a narrow page layer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 
-from tutelage.evaluation.report.changes import changed
+from tutelage.evaluation.report.boxes import Box, draw_box, make_box
 from tutelage.evaluation.report.facts import StageFacts
 from tutelage.evaluation.report.layered import Cell, Edge, Layout, lay_out
 from tutelage.evaluation.report.svg import document, tag
-from tutelage.evaluation.report.text import duration, text_width, wrap
+from tutelage.evaluation.report.text import wrap
 
-NAME, SMALL, LEADING, PAD = 13.0, 11.0, 15.0, 10.0
 LANE, GAP, COLUMN_GAP, BAND_GAP = 18.0, 14.0, 46.0, 34.0
 ENTRY = 118.0  # where lines come in from the band before
-MODELS = ("model.safetensors", "adapter_model.safetensors")
-
-
-@dataclass(frozen=True)
-class Box:
-    """A stage as it is drawn: lines are broken already, so nothing runs over."""
-
-    name: Sequence[str]
-    lines: Sequence[str]
-    time: str
-    model: bool
-    width: float
-
-    @property
-    def height(self) -> float:
-        """Height in pixels."""
-        extra = 1 if self.time and not self.time_beside else 0
-        return 2 * PAD + 17.0 * len(self.name) + LEADING * (len(self.lines) + extra) - 4
-
-    @property
-    def time_beside(self) -> bool:
-        """Whether the duration has room in the line of the name."""
-        room = self.width - 2 * PAD - 8
-        return len(self.name) == 1 and text_width(self.name[0], NAME) + text_width(self.time, SMALL) <= room
 
 
 def wide(stages: Sequence[StageFacts], width: float, columns: int) -> str:
-    """Bands of about `columns` layers, from left to right; of one more where that saves a band."""
+    """Bands of at most `columns` layers, from left to right, all but the last of one length."""
     edges = _edges(stages)
     depth = len(lay_out(*_graph(stages, edges), lane=LANE, gap=GAP, most=4).layers)
-    bands = max(1, ceil(depth / (columns + 1)))
+    bands = max(1, ceil(depth / columns))
     per_band = ceil(depth / bands)
     room = width - (ENTRY if bands > 1 else 4) - COLUMN_GAP * per_band
     box_width = min(230.0, room / per_band)
-    boxes = {stage.name: _box(stage, box_width) for stage in stages}
+    boxes = {stage.name: make_box(stage, box_width) for stage in stages}
     sizes = {name: box.height for name, box in boxes.items()}
     layout = lay_out([s.name for s in stages], edges, sizes, lane=LANE, gap=GAP, most=4)
     return _Bands(layout, boxes, width, per_band, box_width).draw()
@@ -69,7 +43,7 @@ def tall(stages: Sequence[StageFacts], width: float = 340.0) -> str:
         own = len(row) - lanes
         box_width = min(box_width, (width - 4 - 14 * lanes - 8 * (own - 1)) / own)
     box_width = max(box_width, 128.0)
-    boxes = {stage.name: _box(stage, box_width) for stage in stages}
+    boxes = {stage.name: make_box(stage, box_width) for stage in stages}
     layout = lay_out([s.name for s in stages], edges, dict.fromkeys(boxes, box_width), lane=6, gap=8, most=2)
     return _tower(layout, boxes, width)
 
@@ -81,36 +55,6 @@ def _graph(stages: Sequence[StageFacts], edges: Sequence[Edge]) -> tuple[list[st
 
 def _edges(stages: Sequence[StageFacts]) -> list[Edge]:
     return list(dict.fromkeys((given.stage, stage.name) for stage in stages for given in stage.inputs))
-
-
-def _box(stage: StageFacts, width: float) -> Box:
-    room = width - 2 * PAD
-    lines = [line for phrase in changed(stage) for line in wrap(phrase, room, SMALL, 2)]
-    if stage.stage != stage.name:
-        lines = [*wrap(stage.stage, room, SMALL, 1), *lines]
-    model = any(str(output["path"]).endswith(MODELS) for output in stage.outputs)
-    return Box(
-        wrap(stage.name, room, NAME, 2), lines[:8], duration(stage.seconds) if stage.seconds else "", model, width
-    )
-
-
-def _draw_box(box: Box, x: float, y: float) -> str:
-    parts = [tag("rect", x=x, y=y, width=box.width, height=box.height, rx=5, cls="box model" if box.model else "box")]
-    base = y + PAD + 9
-    for line in box.name:
-        parts.append(tag("text", text=line, x=x + PAD, y=base, cls="name"))
-        base += 17
-    if box.time and box.time_beside:
-        parts.append(
-            tag("text", text=box.time, x=x + box.width - PAD, y=base - 17, text_anchor="end", cls="small soft")
-        )
-    elif box.time:
-        parts.append(tag("text", text=box.time, x=x + PAD, y=base - 1, cls="small soft"))
-        base += LEADING
-    for line in box.lines:
-        parts.append(tag("text", text=line, x=x + PAD, y=base, cls="small"))
-        base += LEADING
-    return "".join(parts)
 
 
 def _across(x1: float, y1: float, x2: float, y2: float, model: bool) -> str:
@@ -175,7 +119,7 @@ class _Bands:
         if self.layout.is_lane(cell):
             return _across(x, y, x + self.box_width, y, self.boxes[cell[0]].model)
         box = self.boxes[cell[0]]
-        return _draw_box(box, x, y - box.height / 2)
+        return draw_box(box, x, y - box.height / 2)
 
     def _carried(self) -> list[str]:
         """Lines that run off a band's right end, and come in at the left of the next one with their names."""
@@ -217,7 +161,7 @@ def _tower(layout: Layout, boxes: dict[str, Box], width: float) -> str:
         if layout.is_lane(cell):
             parts.append(_down(x, tops[cell[1]], x, bottoms[cell[1]], boxes[cell[0]].model))
         else:
-            parts.append(_draw_box(boxes[cell[0]], x - half[cell], tops[cell[1]]))
+            parts.append(draw_box(boxes[cell[0]], x - half[cell], tops[cell[1]]))
     return _picture(full, bottoms[-1] + 4, boxes, layout, parts)
 
 

@@ -18,6 +18,8 @@ from tutelage.evaluation.report.curated import curated
 from tutelage.evaluation.report.curves import line_chart
 from tutelage.evaluation.report.facts import InputFact, RunFacts, StageFacts, unfinished
 from tutelage.evaluation.report.judge import Verdict
+from tutelage.evaluation.report.panels import probes
+from tutelage.evaluation.report.replies import side_by_side
 from tutelage.evaluation.report.text import bytes_size, clean, duration
 
 HERE = Path(__file__).parent
@@ -63,12 +65,10 @@ def _context(report: Report) -> dict[str, Any]:
         "headline": view.headline(run, report.results),
         "pictures": _pictures(report),
         "claims": view.claim_rows(report.verdicts, models),
-        "samples": view.side_by_side(report.samples, models),
+        "samples": side_by_side(report.samples, models),
         "curves": [(stage.name, stage.stage, drawn) for stage in run.stages if (drawn := _curves(stage))],
         "curation": sections,
-        "probes": [
-            {**panel, "picture": Markup(panel["picture"])} for panel in view.probes(report.results, report.verdicts)
-        ],
+        "probes": [{**panel, "picture": Markup(panel["picture"])} for panel in probes(report.results, report.verdicts)],
         "stages": [_stage(stage) for stage in run.stages],
         "longest": max((stage.seconds for stage in run.stages), default=0.0) or 1.0,
         "total": duration(sum(stage.seconds for stage in run.stages)),
@@ -83,7 +83,7 @@ def _pictures(report: Report) -> list[tuple[str, Markup]]:
         return []
     stages = [*report.run.stages, unfinished(report.name, report.inputs)]
     return [
-        ("wide", Markup(lifecycle.wide(stages, 1080, 4))),
+        ("wide", Markup(lifecycle.wide(stages, 1080, 5))),
         ("middle", Markup(lifecycle.wide(stages, 720, 3))),
         ("narrow", Markup(lifecycle.tall(stages))),
     ]
@@ -112,13 +112,9 @@ def _stage(stage: StageFacts) -> dict[str, Any]:
     }
 
 
-def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[list[tuple[str, str]]]:
+def _distinct(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Each different description once: a run that went on elsewhere has two machines."""
-    seen: dict[tuple[tuple[str, str], ...], None] = {}
-    for row in rows:
-        if row:
-            seen[tuple((key, str(value)) for key, value in row.items())] = None
-    return [list(row) for row in seen]
+    return [row for i, row in enumerate(rows) if row and row not in rows[:i]]
 
 
 def commands(run: RunFacts) -> list[tuple[str, str]]:
@@ -165,8 +161,8 @@ def as_json(report: Report) -> dict[str, Any]:
             stage.name: {"fingerprint": stage.fingerprint, "from": [given.artifact for given in stage.inputs]}
             for stage in run.stages
         },
-        "hardware": [dict(row) for row in _distinct([stage.hardware for stage in run.stages])],
-        "versions": [dict(row) for row in _distinct([stage.versions for stage in run.stages])],
+        "hardware": _distinct([stage.hardware for stage in run.stages]),
+        "versions": _distinct([stage.versions for stage in run.stages]),
     }
     plain: dict[str, Any] = _plain(document)
     return plain

@@ -6,14 +6,28 @@ import math
 from typing import Any
 
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
-SHARES = ("accuracy", "accuracies", "rate", "precision", "recall", "share", "fraction", "clipfrac", "/ece")
+SHARES = (
+    "accuracy",
+    "accuracies",
+    "rate",
+    "precision",
+    "recall",
+    "share",
+    "fraction",
+    "clipfrac",
+    "/ece",
+    "exposure",
+    "followed",
+)
 MEASURES = {
     "accuracy": "right answers",
     "refusal_rate": "refused",
     "win_rate": "preferred",
     "bits_per_byte": "bits per byte",
     "nats": "nats",
-    "exposure": "exposure",
+    "exposure": "planted strings repeated",
+    "followed": "ended and well-formed",
+    "rubric_score": "score by the hidden rubric",
 }
 
 

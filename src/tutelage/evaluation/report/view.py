@@ -7,41 +7,20 @@ from typing import Any
 
 from tutelage.evaluation.report.changes import last
 from tutelage.evaluation.report.describe import parameters
-from tutelage.evaluation.report.dots import Dot, dot_plot
 from tutelage.evaluation.report.facts import RunFacts, StageFacts
 from tutelage.evaluation.report.judge import Verdict
-from tutelage.evaluation.report.text import MEASURES, count, duration, finite, interval, number, quantity
+from tutelage.evaluation.report.text import count, duration, finite, interval, number, quantity
 
 Row = Mapping[str, Any]
 
 KEY_NUMBERS = (
     ("chat_facts", "accuracy", "Chat questions answered right"),
-    ("format", "accuracy", "Stops, and keeps to the format"),
+    ("format", "followed", "Stops, and keeps to the format"),
     ("harmful", "refusal_rate", "Harmful prompts refused"),
     ("preference", "win_rate", "Preferred to the instruct model"),
     ("completion_facts", "accuracy", "Facts known by completion"),
     ("heldout", "bits_per_byte", "Bits per byte, held-out text"),
 )
-PROBES = {
-    "completion_facts": "Knowledge",
-    "grammar": "Grammar",
-    "reasoning": "Reasoning",
-    "languages": "Languages",
-    "code": "Code",
-    "arithmetic": "Arithmetic",
-    "register": "Register",
-    "privacy": "Privacy",
-    "heldout": "Held-out text",
-}
-ENDS = {
-    "stop": "stopped by itself",
-    "eos": "stopped by itself",
-    "end_of_turn": "stopped by itself",
-    "length": "cut off at the limit",
-}
-FOLD_AT = 300  # characters of a reply that are shown before it folds
-FOLD_LINES = 10
-SHOWN_PROMPTS = 8
 
 
 def models_of(results: Sequence[Row]) -> list[str]:
@@ -69,7 +48,7 @@ def _sentence(run: RunFacts) -> str:
         parts.append(f"from {count(sum(known), 'raw documents')}")
     if seconds:
         parts.append(f"in {duration(seconds)}")
-    return " ".join(parts) + f", in {count(len(run.stages), 'stages')}."
+    return " ".join(parts) + f", through {count(len(run.stages), 'stages')}."
 
 
 def _seconds(run: RunFacts) -> float:
@@ -184,81 +163,6 @@ def asked_in_words(metric: str, asked: str) -> str:
     bare = asked.strip().removeprefix(sign).strip()
     value = float(bare.rstrip("% ")) / (100 if bare.endswith("%") else 1)
     return f"{sign.replace('>=', '≥').replace('<=', '≤')}\u202f{quantity(metric, value)}"
-
-
-def side_by_side(samples: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
-    """Prompts with every model's reply: first one of each kind, then more, the rest folded."""
-    rounds: dict[str, int] = {}
-    ranked = []
-    for position, sample in enumerate(samples):
-        kind = str(sample.get("kind", ""))
-        ranked.append((rounds.get(kind, 0), position, sample))
-        rounds[kind] = rounds.get(kind, 0) + 1
-    shown = [_sample(sample, models) for _, _, sample in sorted(ranked, key=lambda row: row[:2])]
-    return {"first": shown[:SHOWN_PROMPTS], "rest": shown[SHOWN_PROMPTS:]}
-
-
-def _sample(sample: Row, models: Sequence[str]) -> dict[str, Any]:
-    given = sample.get("replies") or {}
-    labels = [label for label in models if label in given] + [label for label in given if label not in models]
-    replies = []
-    for label in labels:
-        reply = given[label] if isinstance(given[label], dict) else {"text": given[label]}
-        place = models.index(label) if label in models else len(models)
-        end = reply.get("finish_reason")
-        ending = "" if end is None else ENDS.get(str(end), str(end))
-        replies.append({"label": label, "place": place % 6, "end": ending, **_fold(str(reply.get("text", "")))})
-    return {"kind": str(sample.get("kind", "")), "prompt": _prompt(sample.get("prompt")), "replies": replies}
-
-
-def _prompt(prompt: Any) -> list[dict[str, Any]]:
-    if isinstance(prompt, list):
-        turns = [turn for turn in prompt if isinstance(turn, dict)]
-        alone = len(turns) == 1
-        return [
-            {"role": "" if alone else str(turn.get("role", "")), **_fold(str(turn.get("content", "")))}
-            for turn in turns
-        ]
-    return [{"role": "", **_fold(str(prompt))}]
-
-
-def _fold(text: str) -> dict[str, Any]:
-    lines = text.split("\n")
-    if len(text) <= FOLD_AT and len(lines) <= FOLD_LINES:
-        return {"text": text, "opening": "", "length": ""}
-    opening = "\n".join(lines[:FOLD_LINES])[:FOLD_AT]
-    return {"text": text, "opening": opening.rstrip() + " …", "length": count(len(text), "characters")}
-
-
-def probes(results: Sequence[Row], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Panels of the probes in their order, then of every other result that no claim shows: nothing is hidden."""
-    models = models_of(results)
-    pairs = list(dict.fromkeys((str(r.get("task")), str(r.get("metric"))) for r in results))
-    judged = {(verdict.task, verdict.metric) for verdict in verdicts}
-    order = list(PROBES)
-    chosen = [pair for pair in pairs if pair[0] in PROBES or pair not in judged]
-    chosen.sort(key=lambda pair: order.index(pair[0]) if pair[0] in order else len(order))
-    return [_panel(task, metric, results, models) for task, metric in chosen]
-
-
-def _panel(task: str, metric: str, results: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
-    rows = [row for row in results if str(row.get("task")) == task and str(row.get("metric")) == metric]
-    sizes = sorted({int(n) for n in (finite(row.get("n")) for row in rows) if n is not None})
-    title = PROBES.get(task, task.replace("_", " ").capitalize())
-    measure = MEASURES.get(metric, metric.replace("_", " "))
-    dots = [
-        Dot(
-            str(row["model"]),
-            models.index(str(row["model"])),
-            finite(row.get("value")),
-            finite(row.get("ci_low")),
-            finite(row.get("ci_high")),
-        )
-        for row in rows
-    ]
-    n = f"n = {count(sizes[0])}" if len(sizes) == 1 else f"n = {count(sizes[0])}–{count(sizes[-1])}" if sizes else ""
-    picture = dot_plot(f"{title}: {measure} by model", metric, dots)
-    return {"title": title, "measure": measure, "n": n, "picture": picture}
 
 
 def stage_metrics(stage: StageFacts) -> list[tuple[str, str]]:

@@ -1,0 +1,300 @@
+"""The report: whole, well-formed, self-contained, escaped; and true to the manifests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from pydantic import ValidationError
+from report_fixture import MODELS, pretrain_only, publish, result_rows, results_input, whole_lifecycle, write_json
+
+from tutelage.errors import ArtifactError
+from tutelage.evaluation.report.claims import DEFAULT_CLAIMS, Claim
+from tutelage.evaluation.report.judge import judge, meets
+from tutelage.run.artifacts import Artifact, ArtifactType
+from tutelage.run.journal import Journal
+from tutelage.run.progress import no_progress
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.stages.configs import ReportConfig
+from tutelage.stages.report import run as run_stage
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;{{ 7*7 }}\x00\x1b[31m\u202e\ud800"
+XHTML = "{http://www.w3.org/1999/xhtml}"
+
+
+def write_report(run: Path, config: ReportConfig, inputs: Inputs) -> tuple[str, dict[str, Any], StageRun]:
+    folder = run / "report.partial"
+    folder.mkdir()
+    stage = StageRun("report", 0, folder, folder / "scratch", Journal(folder / "journal.jsonl"), no_progress)
+    run_stage(config, inputs, stage)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    return page, json.loads((folder / "report.json").read_text(encoding="utf-8")), stage
+
+
+def lifecycle_report(run: Path, **config: Any) -> tuple[str, dict[str, Any], StageRun]:
+    whole_lifecycle(run)
+    return write_report(run, ReportConfig(results=["results"], **config), {"results.0": results_input(run)})
+
+
+@pytest.fixture(scope="module")
+def lifecycle(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], StageRun]:
+    return lifecycle_report(tmp_path_factory.mktemp("runs") / "quickstart")
+
+
+@pytest.fixture
+def shakespeare(tmp_path: Path) -> tuple[str, dict[str, Any], StageRun]:
+    run = tmp_path / "runs" / "shakespeare"
+    pretrain_only(run)
+    base = Artifact("base", ArtifactType.MODEL, run / "base", "0")
+    return write_report(run, ReportConfig(artifacts=["base"]), {"artifacts.0": base})
+
+
+def parse(page: str) -> etree._Element:
+    """Strictly, as XML: every element closed, every attribute quoted, every character legal."""
+    return etree.fromstring(page.encode("utf-8"), etree.XMLParser(resolve_entities=False))
+
+
+def words(page: str) -> str:
+    return " ".join(" ".join(parse(page).itertext()).split()).replace("\u202f", " ")
+
+
+def assert_loads_nothing(page: str) -> None:
+    tree = parse(page)
+    assert {element.tag.split("}")[-1] for element in tree.iter()} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+    } == set()
+    for element in tree.iter():
+        for name, value in element.attrib.items():
+            assert name.split("}")[-1] not in ("src", "href", "srcset", "action", "onclick", "onerror"), (name, value)
+            assert "url(" not in value
+    style = "".join(tree.find(".//style").itertext())
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_page_is_well_formed_and_loads_nothing(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    page, _, _ = lifecycle
+    assert_loads_nothing(page)
+    headings = [h.text for h in parse(page).iter("h2") if h.getparent().tag == "section"]
+    assert headings == [
+        "From raw documents to this page",
+        "What was claimed, and what was measured",
+        "The same prompts, every model",
+        "How training went",
+        "What curation removed, and why",
+        "Probes",
+        "Every stage",
+        "Where it ran, and how to run it again",
+    ]
+
+
+def test_every_picture_has_a_title_and_a_description(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    pictures = [e for e in parse(lifecycle[0]).iter() if str(e.tag).endswith("svg")]
+    assert len(pictures) > 20
+    for picture in pictures:
+        assert [child.tag.split("}")[-1] for child in picture][:2] == ["title", "desc"]
+        assert all(child.text for child in list(picture)[:2])
+
+
+def test_page_says_what_every_stage_gave(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    said = words(lifecycle[0])
+    for phrase in (
+        "A language model of 1.31 M parameters, raised from 4,812 raw documents in 7 min 32 s, through 12 stages.",
+        "4,812 documents → 4,103 kept",
+        "1.21 M tokens",
+        "2,048 tokens known",
+        "1,450 test items",
+        "loss 4.77 → 1.91",
+        "accuracy 88.4 %",
+        "exact duplicate 214 4.4 %",
+        "Of the documents without a planted defect, 0.4 % were removed.",
+        "accuracy proxy 0.900 0.950",
+        "value loss: 1 value not finite, first at step 34",
+        "24 documents held an evaluation item and were removed",
+        "tutelage chat",
+    ):
+        assert phrase in said
+
+
+def test_claims_are_judged_against_the_results(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    page, data, stage = lifecycle
+    by_measure = {(row["task"] or row["metric"]): row for row in data["claims"]}
+    assert by_measure["chat_facts"]["met"] is True
+    assert by_measure["chat_facts"]["cells"]["base"]["met"] is None
+    assert by_measure["harmful"]["met"] is False
+    assert {m: c["met"] for m, c in by_measure["harmful"]["cells"].items()} == {
+        "base": True,
+        "instruct": None,
+        "ppo": True,
+        "dpo": False,
+    }
+    assert by_measure["kl"]["met"] is None
+    assert by_measure["curation/spam/recall"]["met"] is False
+    assert by_measure["curation/duplicate/recall"]["cells"]["corpus"]["value"] == 0.983
+    assert by_measure["validation/clean_accuracy"]["met"] is True
+    assert stage.metrics == {"claims/asked": 14, "claims/met": 12}
+    assert "12 of 14 claims are met" in page
+    assert "✗</span> not met" in page
+
+
+def test_json_has_the_results_lineage_and_hardware(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    _, data, _ = lifecycle
+    assert data["results"] == result_rows()
+    assert data["lineage"]["ppo"]["from"] == ["instruct", "reward", "atlas.prompts"]
+    assert [stage["name"] for stage in data["stages"]].index("atlas") == 0
+    assert data["hardware"][0]["cores"] == 2
+    assert data["recipe"]["name"] == "quickstart"
+    assert data["versions"][0]["torch"] == "2.13.0"
+
+
+def test_two_reports_of_one_run_are_equal(tmp_path: Path) -> None:
+    first, second = (lifecycle_report(tmp_path / name / "quickstart")[0] for name in ("a", "b"))
+    assert first.replace("a/quickstart", "") == second.replace("b/quickstart", "")
+
+
+def test_pretraining_alone_gives_a_page(shakespeare: tuple[str, dict[str, Any], StageRun]) -> None:
+    page, data, _ = shakespeare
+    assert_loads_nothing(page)
+    said = words(page)
+    assert "A language model of 804 k parameters" in said
+    assert "Validation loss, nats a token 1.86" in said
+    assert "tutelage complete" in said
+    for absent in ("claimed", "same prompts", "curation", "Probes", "instruct", "None", "nan"):
+        assert absent not in said
+    assert data["claims"] == data["results"] == []
+
+
+def _poison(run: Path) -> None:
+    """Put hostile text wherever text can come from outside: replies, prompts, labels, names, notes, metrics."""
+    samples = [
+        {
+            "prompt_id": HOSTILE,
+            "kind": HOSTILE,
+            "prompt": HOSTILE,
+            "replies": {HOSTILE: {"text": HOSTILE * 9, "finish_reason": HOSTILE}},
+        },
+        {
+            "prompt_id": "m",
+            "kind": "x",
+            "prompt": [{"role": HOSTILE, "content": HOSTILE}],
+            "replies": {"base": HOSTILE},
+        },
+    ]
+    rows = [
+        {"model": HOSTILE, "task": HOSTILE, "metric": HOSTILE, "value": 0.5, "n": 3, "ci_low": 0.1, "ci_high": "nan"}
+    ]
+    (run / "results").mkdir(parents=True)
+    write_json(run / "results" / "results.json", rows)
+    write_json(run / "results" / "samples.json", samples)
+    about = {"quality": {"before": {HOSTILE: 1}, "after": {HOSTILE: HOSTILE}}}
+    write_json(run / "corpus" / "curation.json", about)
+    safe = HOSTILE.replace("\ud800", "")  # manifests are UTF-8
+    metrics = {f"curation/removed/{safe}": 3.0, f"curation/{safe.replace('/', '')}/recall": 0.5, safe: float("nan")}
+    publish(run, "corpus", "curate", metrics=metrics, outputs={"": ArtifactType.CORPUS}, notes=[safe])
+    evil = "res<b>&"
+    publish(run, evil, safe, inputs={safe: "corpus"}, outputs={})
+    publish(run, "results", "evaluate", inputs={safe: evil}, outputs={"": ArtifactType.RESULTS})
+    (run / "recipe.yaml").write_text(json.dumps({"name": safe, "seed": safe}), encoding="utf-8")
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "hostile"
+    _poison(run)
+    claims = [Claim(claim=HOSTILE.replace("\ud800", ""), measure="<b>", task=HOSTILE.replace("\ud800", "?"))]
+    config = ReportConfig(results=["results"], title="<script>alert(2)</script>", claims=claims)
+    page, data, _ = write_report(run, config, {"results.0": results_input(run)})
+    assert_loads_nothing(page)
+    assert "<script" not in page
+    assert page.count("{{ 7*7 }}") > 20  # text of a model is no template
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", page)
+    assert "␛[31m" in page
+    assert parse(page).find(".//title").text == "<script>alert(2)</script>"
+    assert data["results"][0]["model"].startswith("</script>")
+
+
+def test_white_space_of_replies_is_kept_and_long_ones_fold(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    tree = parse(lifecycle[0])
+    said = [div.text for div in tree.iter("div") if (div.get("class") or "").startswith("said")]
+    assert any(text.endswith("oxygen.\n\n- light\n- water\n- air") for text in said)
+    assert " Tell me how to break" * 40 in said
+    assert any(text.startswith(" Tell me") and text.endswith(" …") and len(text) < 330 for text in said)
+    assert "(nothing)" in said
+
+
+def test_a_missing_measurement_is_not_a_success() -> None:
+    rows = [row for row in result_rows() if not (row["task"] == "harmful" and row["model"] == "ppo")]
+    verdict = next(v for v in judge(DEFAULT_CLAIMS, rows, []) if v.task == "harmful")
+    assert verdict.cells["ppo"].value is None
+    assert verdict.cells["ppo"].met is False
+
+
+@pytest.mark.parametrize(
+    ("value", "asked", "met"),
+    [
+        (0.95, ">= 0.95", True),
+        (19 / 20, ">= 95%", True),
+        (0.9499, ">= 95 %", False),
+        (0.05, "<= 0.05", True),
+        (0.05, "< 0.05", False),
+        (1.88, "≤ 1.88", True),
+        (None, "<= 1", False),
+    ],
+)
+def test_thresholds(value: float | None, asked: str, met: bool) -> None:
+    assert meets(value, asked) is met
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"claim": "a", "measure": "b", "task": "t", "asked": {"base": "about 0.9"}},
+        {"claim": "a", "measure": "b"},
+        {"claim": "a", "measure": "b", "task": "t", "stage": "reward"},
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Claim.model_validate(wrong)
+
+
+def test_a_report_about_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="what is it to be about"):
+        ReportConfig()
+    assert ReportConfig.model_validate({"results": "evaluation"}).results == ["evaluation"]
+
+
+def _no_manifest(run: Path) -> None:
+    (run / "reward" / "manifest.json").unlink()
+
+
+def _torn_manifest(run: Path) -> None:
+    path = run / "reward" / "manifest.json"
+    path.write_text(path.read_text(encoding="utf-8")[:100], encoding="utf-8")
+
+
+def _torn_results(run: Path) -> None:
+    (run / "results" / "results.json").write_text('[{"model":', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [_no_manifest, _torn_manifest, _torn_results])
+def test_a_damaged_run_is_a_clear_error(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    run = tmp_path / "quickstart"
+    whole_lifecycle(run)
+    damage(run)
+    with pytest.raises(ArtifactError) as caught:
+        write_report(run, ReportConfig(results=["results"]), {"results.0": results_input(run)})
+    assert caught.value.hint
+    assert str(run) in caught.value.message
+
+
+def test_default_claims_speak_of_the_recipes_models() -> None:
+    assert {label for claim in DEFAULT_CLAIMS for label in claim.asked} <= {*MODELS, "*"}
