@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import tutelage
-from tutelage.commands import lineage, report, run, schema, stages, status
+from tutelage.commands import chat, compare, complete, doctor, lineage, report, run, schema, stages, status, verify
 from tutelage.commands.common import examples, plainly
 
 COMMANDS: dict[str, ModuleType] = {
@@ -17,6 +17,11 @@ COMMANDS: dict[str, ModuleType] = {
     "status": status,
     "lineage": lineage,
     "report": report,
+    "chat": chat,
+    "complete": complete,
+    "compare": compare,
+    "verify": verify,
+    "doctor": doctor,
     "stages": stages,
     "schema": schema,
 }

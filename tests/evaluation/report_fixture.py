@@ -206,7 +206,7 @@ def _data(run: Path) -> None:
         "gopher_repetition": 58,
         "encoding": 41,
     }
-    metrics: dict[str, float] = {"curation/documents_in": 4812, "curation/documents_kept": 4103}
+    metrics: dict[str, float] = {"curation/documents_in": 4812, "curation/kept": 4103}
     metrics["curation/unlabelled/share"] = 0.004
     metrics |= {f"curation/removed/{rule}": value for rule, value in removed.items()}
     for defect, precision, recall in (("duplicate", 0.995, 0.983), ("pii", 0.981, 0.968), ("spam", 0.992, 0.942)):

@@ -110,6 +110,7 @@ def test_page_says_what_every_stage_gave(lifecycle: tuple[str, dict[str, Any], S
     for phrase in (
         "A language model of 1.31 M parameters, raised from 4,812 raw documents in 7 min 32 s, through 12 stages.",
         "4,812 documents → 4,103 kept",
+        "4,812 documents came in, 4,103 were kept (85.3 %).",
         "1.21 M tokens",
         "2,048 tokens known",
         "1,450 test items",

@@ -155,4 +155,5 @@ def test_numbers_as_people_write_them() -> None:
         "∞",
     ]
     assert percent(0.974).replace("\u202f", " ") == "97.4 %"
+    assert percent(0.0001).replace("\u202f", " ") == "< 0.1 %"
     assert percent(1).replace("\u202f", " ") == "100 %"

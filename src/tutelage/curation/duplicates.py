@@ -79,14 +79,15 @@ def _candidates(documents: Sequence[int], sets: Sequence[Hashes]) -> list[tuple[
     digests = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, BANDS * ROWS, _SEED)
     matrix: NDArray[np.uint32] = np.array(digests.to_rows(), dtype=np.uint32)
     found: set[tuple[int, int]] = set()
+    places = np.array(documents, dtype=np.int64)
     for band in range(BANDS):
-        buckets: dict[bytes, list[int]] = defaultdict(list)
         columns = np.ascontiguousarray(matrix[:, band * ROWS : (band + 1) * ROWS])
-        for document, row in zip(documents, columns, strict=True):
-            buckets[row.tobytes()].append(document)
-        for bucket in buckets.values():
-            if len(bucket) > 1:
-                found.update(combinations(bucket, 2))
+        keys = columns.view(np.dtype((np.void, columns.itemsize * ROWS))).ravel()
+        _, bucket, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        shared = np.flatnonzero(sizes[bucket] > 1)
+        shared = shared[np.argsort(bucket[shared], kind="stable")]
+        for group in np.split(shared, np.flatnonzero(np.diff(bucket[shared])) + 1):
+            found.update(combinations(places[group].tolist(), 2))
     return sorted(found)
 
 

@@ -14,7 +14,7 @@ _TRAILING = re.compile(r"[ \t]+$", re.MULTILINE)
 _BLANKS = re.compile(r"\n{3,}")
 _SUSPICIOUS = re.compile(r"[ÃÂâÅÄ][\u0080-\uffff]")
 _SPACE = re.compile(r"([ \t\n]+)")
-_LONE = re.compile(r"Ã (?=[\s.,;:!?])|\bÃ(?=\s)")
+_LONE = re.compile(r"Ã (?=[\s.,;:!?])|Ã(?=\s)")
 _NOT_CONTENT = ("script", "style", "nav", "header", "footer", "aside", "form", "noscript", "template", "svg", "iframe")
 
 

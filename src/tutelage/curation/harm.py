@@ -20,7 +20,7 @@ _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 # Between verb and object stand its article and adjectives, but no other object and no other part of the sentence.
 _STRANGE = (
     "photos? pictures? films? videos? time weeds? bugs? record process party surprise hoops? with in on at by from for "
-    "and or but to is are was were that which who when while if into before after says? said"
+    "and or but to is are was were that which who when while if into before after like as than says? said"
 )
 _BETWEEN = rf"(?:[\s\"'“]+(?!(?:{'|'.join(_STRANGE.split())})\b)[\w'’-]+){{0,4}}?[\s\"'“]+"
 # Nouns after an object that turn it into something else: "kill people's boredom", "beat the school record".
@@ -101,7 +101,7 @@ def harm_spans(text: str, *, at_least: float = 0.5) -> list[HarmSpan]:
         lowered = text
     if not words.trigger.search(lowered):
         return []
-    instructs = bool(words.intent.search(lowered[:200]))
+    instructs = bool(words.intent.search(lowered[:200])) or any(phrase in lowered for phrase in words.phrases)
     spans = []
     for match in _SENTENCE.finditer(lowered):
         sentence = match.group().strip()
@@ -136,8 +136,13 @@ def _sentence_score(words: Lexicon, sentence: str, instructs: bool) -> tuple[flo
     return score, category or "phrase"
 
 
-def harm_score(spans: list[HarmSpan]) -> float:
-    """The document's score: its worst sentence, and a little for every further one."""
+def harm_score(spans: list[HarmSpan], sentences: float = 1) -> float:
+    """The document's score: its worst sentence and a little for every further one, less where they are rare.
+
+    A tale of two hundred `sentences` in which one wants to kill another is no instruction: below one harmful sentence
+    in twenty the score falls in proportion.
+    """
     if not spans:
         return 0.0
-    return max(span.score for span in spans) + 0.1 * min(len(spans) - 1, 5)
+    worst = max(span.score for span in spans) + 0.1 * min(len(spans) - 1, 5)
+    return worst * min(1.0, 20 * len(spans) / max(sentences, 1.0))

@@ -58,7 +58,7 @@ def _measure_one(document: Cleaned, languages: Sequence[str]) -> Measured:
         language_probability=probability,
         unwanted_language=0.0 if language in (*languages, NO_LANGUAGE) else probability,
         pii_spans=float(len(pii)),
-        harm_score=harm_score(harm),
+        harm_score=harm_score(harm, float(metrics["sentences"])),
         harm_sentences=float(len(harm)),
         boilerplate_share=document.boilerplate_share,
     )

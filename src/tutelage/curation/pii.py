@@ -53,6 +53,11 @@ _NAMED_SECRET = re.compile(
 )
 _DIGIT = re.compile(r"\d")
 _FEWEST_DIGITS = 4  # an IPv4 address has at least these
+_SECRET_MARKS = (  # one of these stands in whatever _SECRETS matches; looking for them is much faster
+    *("-----BEGIN", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza"),
+    *(f"{name}{dash}" for name in ("sk", "pk", "rk", "api", "key", "tok") for dash in "-_"),
+    "eyJ",
+)
 _SECRET_WORDS = ("key", "token", "secret", "pass", "pwd", "contraseña")
 _IBAN = re.compile(r"\b[A-Za-z]{2}\d{2}(?:[ ]?[A-Za-z0-9]){11,30}")
 _CARD = re.compile(r"(?<![\w.,/=+-])\d(?:[ -]?\d){11,18}(?![\w/=]|[.,-]\d)")
@@ -124,8 +129,9 @@ def _before(text: str, start: int, width: int = 60) -> str:
 
 
 def _secrets(text: str) -> Found:
-    for match in _SECRETS.finditer(text):
-        yield match.span()
+    if any(mark in text for mark in _SECRET_MARKS):
+        for match in _SECRETS.finditer(text):
+            yield match.span()
     lowered = text.lower()
     if not any(word in lowered for word in _SECRET_WORDS):
         return

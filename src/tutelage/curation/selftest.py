@@ -53,7 +53,7 @@ _TEXTS: dict[str, str] = {
     "bullet_lines": "\n".join(f"- {line}." for line in _LINES[:20]),
     "ellipsis_lines": "\n".join(f"{line}..." for line in _LINES[:20]),
     "alphabetic_words": " ".join(f"{n} + {n} = {2 * n}" for n in range(40)) + " the of",
-    "stop_words": "Wooden tower stands near eastern path. " + " ".join(_WORDS * 4),
+    "stop_words": " ".join(f"Visitors watched {word} birds while farmers carried grain." for word in _WORDS),
     "duplicate_lines": "\n".join(_LINES[:10] * 2),
     "duplicate_line_chars": "\n".join(_LINES[:10] * 2),
     "duplicate_paragraphs": "\n\n".join(_LINES[:10] * 2),

@@ -41,6 +41,10 @@ class SlotCache:
         self.values[layer, self._rows, :, self.lengths_B] = values_BKTE[:, :, 0]
         return self.keys[layer, :, :, : self._width], self.values[layer, :, :, : self._width]
 
+    def park(self, slots: list[int]) -> None:
+        """Let slots not in use write over their own beginning: they must neither overflow nor widen the step."""
+        self.lengths_B[slots] = 0
+
     def keep(self, slots: Tensor) -> None:
         """Drop all other slots."""
         self.keys, self.values = self.keys[:, slots].contiguous(), self.values[:, slots].contiguous()

@@ -132,6 +132,7 @@ class Engine:
                 state.keep(state.busy, cache)
             yield from self._draw(state)
             if state.busy:
+                cache.park(state.free)
                 state.logits_BV = self._step(cache, state.tokens_B)
 
     def _admit(self, queue: deque[tuple[int, Request]], free: list[int], cache: SlotCache, state: _State) -> None:

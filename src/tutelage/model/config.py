@@ -94,31 +94,56 @@ def model_config_from_dict(data: Mapping[str, Any], where: str = "config.json") 
     if data.get("use_sliding_window"):
         raise ArtifactError(f"{where}: use_sliding_window is set: this decoder attends to the whole context")
     try:
-        hidden_size, num_heads = int(data["hidden_size"]), int(data["num_attention_heads"])
-        rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
-        return ModelConfig(
-            model_type=model_type,
-            vocab_size=int(data["vocab_size"]),
-            hidden_size=hidden_size,
-            intermediate_size=int(data["intermediate_size"]),
-            num_hidden_layers=int(data["num_hidden_layers"]),
-            num_attention_heads=num_heads,
-            num_key_value_heads=int(data.get("num_key_value_heads") or num_heads),
-            head_dim=int(data.get("head_dim") or hidden_size // num_heads),
-            max_position_embeddings=int(data.get("max_position_embeddings", 2048)),
-            rms_norm_eps=float(data.get("rms_norm_eps", 1e-6)),
-            rope_theta=float(rope.get("rope_theta") or data.get("rope_theta") or 10_000.0),
-            rope_scaling=_rope_scaling(rope, where),
-            tie_word_embeddings=bool(data.get("tie_word_embeddings", False)),
-            qkv_bias=model_type == "qwen2" or bool(data.get("attention_bias", False)),
-            o_bias=model_type != "qwen2" and bool(data.get("attention_bias", False)),
-            mlp_bias=bool(data.get("mlp_bias", False)),
-            initializer_range=float(data.get("initializer_range", 0.02)),
-        )
+        return _checked(_read(data, model_type, where), where)
     except KeyError as error:
         raise ArtifactError(
             f"{where}: the field {error} is missing", hint="is this a decoder's config.json?"
         ) from error
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"{where}: a field has a value of the wrong type: {error}") from error
+
+
+def _read(data: Mapping[str, Any], model_type: str, where: str) -> ModelConfig:
+    hidden_size, num_heads = int(data["hidden_size"]), int(data["num_attention_heads"])
+    rope = data.get("rope_parameters") or data.get("rope_scaling") or {}
+    return ModelConfig(
+        model_type=model_type,
+        vocab_size=int(data["vocab_size"]),
+        hidden_size=hidden_size,
+        intermediate_size=int(data["intermediate_size"]),
+        num_hidden_layers=int(data["num_hidden_layers"]),
+        num_attention_heads=num_heads,
+        num_key_value_heads=int(data.get("num_key_value_heads") or num_heads),
+        head_dim=int(data.get("head_dim") or hidden_size // num_heads),
+        max_position_embeddings=int(data.get("max_position_embeddings", 2048)),
+        rms_norm_eps=float(data.get("rms_norm_eps", 1e-6)),
+        rope_theta=float(rope.get("rope_theta") or data.get("rope_theta") or 10_000.0),
+        rope_scaling=_rope_scaling(rope, where),
+        tie_word_embeddings=bool(data.get("tie_word_embeddings", False)),
+        qkv_bias=model_type == "qwen2" or bool(data.get("attention_bias", False)),
+        o_bias=model_type != "qwen2" and bool(data.get("attention_bias", False)),
+        mlp_bias=bool(data.get("mlp_bias", False)),
+        initializer_range=float(data.get("initializer_range", 0.02)),
+    )
+
+
+def _checked(config: ModelConfig, where: str) -> ModelConfig:
+    problem = shape_problem(config)
+    if problem:
+        raise ArtifactError(f"{where}: {problem}")
+    return config
+
+
+def shape_problem(config: ModelConfig) -> str | None:
+    """What makes a shape impossible, as a sentence; None if nothing does."""
+    if config.head_dim % 2:
+        return f"head_dim is {config.head_dim}, but rotary positions turn pairs of numbers: it must be even"
+    if config.num_attention_heads % config.num_key_value_heads:
+        return (
+            f"num_attention_heads is {config.num_attention_heads}, which {config.num_key_value_heads} "
+            "(num_key_value_heads) does not divide"
+        )
+    return None
 
 
 def _rope_scaling(rope: Mapping[str, Any], where: str) -> RopeScaling | None:

@@ -44,7 +44,7 @@ def load_causal_lm(folder: Path, compute_dtype: torch.dtype = torch.float32) -> 
     """
     model = CausalLM(load_model_config(folder), compute_dtype)
     tensors = _read_tensors(folder)
-    if model.config.tie_word_embeddings:
+    if model.config.tie_word_embeddings and "model.embed_tokens.weight" in tensors:
         tensors.setdefault("lm_head.weight", tensors["model.embed_tokens.weight"])
     _fill(model, tensors, folder)
     return model
@@ -87,6 +87,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from error
     except json.JSONDecodeError as error:
         raise ArtifactError(f"{path}, line {error.lineno}: not JSON: {error.msg}") from error
+    if not isinstance(data, dict):
+        raise ArtifactError(f"{path}: expected a mapping, got {type(data).__name__}", hint="is this a model's folder?")
     return data
 
 

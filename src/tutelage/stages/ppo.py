@@ -121,11 +121,10 @@ class RolloutSource:
         for number in range(start // self.steps_a_batch, self.config.num_rollout_batches):
             batch = self._rollout_batch(number)
             size = len(batch.old_logprobs)
-            each = -(-size // self.config.num_minibatches)
             for epoch in range(self.config.num_epochs):
                 order = epoch_positions(epoch * size, size, size, request_seed(self.seed, number) % 2**31)
-                for first in range(0, size, each):
-                    yield [_take(batch, torch.tensor(order[first : first + each]))]
+                for part in torch.tensor(order).tensor_split(self.config.num_minibatches):
+                    yield [_take(batch, part)]
 
     @torch.no_grad()
     def _rollout_batch(self, number: int) -> PPOBatch:

@@ -17,7 +17,7 @@ def curated(stage: StageFacts) -> dict[str, Any] | None:
     """The section's content, or None for a stage that says nothing of curation."""
     removed = {name.removeprefix(REMOVED): v for name, v in stage.metrics.items() if name.startswith(REMOVED) and v > 0}
     documents_in = finite(stage.metrics.get("curation/documents_in"))
-    kept = finite(stage.metrics.get("curation/documents_kept"))
+    kept = finite(stage.metrics.get("curation/documents_kept", stage.metrics.get("curation/kept")))
     top = max(removed.values(), default=1.0)
     rules = [
         {

@@ -94,7 +94,9 @@ def number(value: float | None) -> str:
 
 
 def percent(value: float) -> str:
-    """`97.4 %`; whole numbers without a decimal."""
+    """`97.4 %`; whole numbers without a decimal; what is not nothing is never shown as 0 %."""
+    if 0 < value < 0.0005:
+        return f"<{THIN}0.1{THIN}%"
     shown = f"{100 * value:.1f}".removesuffix(".0")
     return f"{shown}{THIN}%"
 

@@ -1,0 +1,1 @@
+"""Talking to models: sessions, streaming, the terminal, comparison side by side."""

@@ -1,0 +1,133 @@
+"""A conversation with one model: nothing is dropped from it unless the user says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tutelage.data.completions import prompt_ids
+from tutelage.errors import DataError
+from tutelage.generation.sampling import Sampling
+from tutelage.talk.speaker import Speaker
+from tutelage.talk.stream import Speech
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A message; `cut` marks a reply that the user stopped."""
+
+    role: str
+    content: str
+    cut: bool = False
+
+    def to_message(self) -> dict[str, Any]:
+        """As messages are written everywhere; `cut` only where it is true."""
+        return {"role": self.role, "content": self.content, **({"cut": True} if self.cut else {})}
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A reply on its way, and the turns that it answers."""
+
+    turns: tuple[Turn, ...]
+    speech: Speech
+
+
+class Session:
+    """The turns so far, and the settings of the next reply.
+
+    An exchange enters the history only by `keep`: a prompt that is refused, or a reply that fails, changes nothing.
+    """
+
+    def __init__(self, speaker: Speaker, sampling: Sampling, seed: int = 0, system: str | None = None) -> None:
+        self.speaker = speaker
+        self.sampling = sampling
+        self.seed = seed
+        self.system: str | None = None
+        self.turns: tuple[Turn, ...] = ()
+        self._num_replies = 0
+        self.instruct(system)
+
+    def ask(self, text: str) -> Exchange:
+        """The reply to a message of the user. Raises DataError if the whole conversation has no room."""
+        return self._begin((*self.turns, Turn("user", text)))
+
+    def retry(self) -> Exchange:
+        """Another reply to the user's last message. Raises DataError if there is none."""
+        if not self.turns:
+            raise DataError("there is no reply to try again", hint="say something first")
+        return self._begin(self.turns[:-1])
+
+    def keep(self, exchange: Exchange) -> bool:
+        """Put an exchange into the history; False if it was stopped before its first word and is left out."""
+        speech = exchange.speech
+        cut = speech.ended == "cut"
+        if cut and not speech.text:
+            return False
+        self.turns = (*exchange.turns, Turn("assistant", speech.text, cut))
+        return True
+
+    def undo(self) -> str:
+        """Take the last message and its reply back; returns the message. Raises DataError if there is none."""
+        if not self.turns:
+            raise DataError("there is nothing to undo")
+        text = self.turns[-2].content
+        self.turns = self.turns[:-2]
+        return text
+
+    def clear(self) -> None:
+        """Forget all turns; the system message stays."""
+        self.turns = ()
+
+    def instruct(self, system: str | None) -> None:
+        """Set or remove the system message. Raises DataError if the chat template refuses it or it has no room."""
+        self._check(self._ids((*self.turns, Turn("user", "")), system), system)
+        self.system = system
+
+    def heat(self, temperature: float) -> None:
+        """Set the temperature of the replies to come."""
+        self.sampling = replace(self.sampling, temperature=temperature)
+
+    def save(self, path: Path) -> int:
+        """Append the conversation to a JSONL file as one row `{messages, model}`; returns the number of messages."""
+        messages = [turn.to_message() for turn in self._with_system(self.turns, self.system)]
+        row = {"messages": messages, "model": str(self.speaker.place.path)}
+        with path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return len(messages)
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the conversation so far."""
+        return len(self._ids(self.turns, self.system)) if self.turns or self.system else 0
+
+    def _begin(self, turns: tuple[Turn, ...]) -> Exchange:
+        ids = self._ids(turns, self.system)
+        self._check(ids, None)
+        self._num_replies += 1
+        seed = (self.seed << 32) | self._num_replies  # every reply has its own random numbers, a retry too
+        return Exchange(turns, Speech(self.speaker, ids, self.sampling, seed))
+
+    def _check(self, ids: Sequence[int], system: str | None) -> None:
+        context = self.speaker.engine.context
+        if len(ids) < context:
+            return
+        what = "the system message" if system is not None else "your message"
+        before = f" ({self.num_tokens} without it)" if self.num_tokens else ""
+        hint = "shorten it" + (", or make room by /undo or /clear" if self.turns else "")
+        raise DataError(
+            f"with {what} the conversation has {len(ids)} tokens{before}; the model's context is {context} tokens, "
+            "the reply included. Nothing was sent and nothing was dropped.",
+            hint=hint,
+        )
+
+    def _ids(self, turns: tuple[Turn, ...], system: str | None) -> list[int]:
+        messages = [{"role": turn.role, "content": turn.content} for turn in self._with_system(turns, system)]
+        return prompt_ids(self.speaker.tokenizer, messages)
+
+    @staticmethod
+    def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
+        return turns if system is None else (Turn("system", system), *turns)
