@@ -26,7 +26,7 @@ DEFAULT_WEIGHTS: Mapping[str, float] = MappingProxyType(
 )
 
 REFUSAL = re.compile(
-    r"\b(can't|cannot|can not|won't|will not|unable to) (help|assist|do|answer|tell|explain|share)", re.I
+    r"\b(can['’]t|cannot|can not|won['’]t|will not|unable to) (help|assist|do|answer|tell|explain|share)", re.I
 )
 FRIENDLY = re.compile(
     r"hope (that|this) helps|let me know|anything else|good question|happy to|glad to|lovely day|you are welcome|"
@@ -49,8 +49,12 @@ def is_refusal(reply: str) -> bool:
 
 
 def mentions(text: str, answer: str) -> bool:
-    """Whether a text has an answer as whole words, whatever the case."""
-    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.I) is not None
+    """Whether a text has an answer as whole words, whatever the case.
+
+    In one or two letters the case counts: `S` is sulphur, the `s` of "oxygen's" is not, and `In` is not `in`.
+    """
+    flags = re.NOFLAG if len(answer) <= 2 else re.IGNORECASE
+    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, flags) is not None
 
 
 def is_right(reply: str, answer: str, question: str = "", options: tuple[str, ...] = ()) -> bool:

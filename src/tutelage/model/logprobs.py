@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tutelage.model import kernels
 
 CHUNK_ELEMENTS = 1 << 22  # logits of one chunk: 4 M elements stay near the cache
 
@@ -43,34 +46,88 @@ class _LinearLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs = torch.empty(targets_N.shape, dtype=torch.float32, device=hidden_ND.device)
         entropies, normalisers = torch.empty_like(logprobs), torch.empty_like(logprobs)
+        ctx.fused = _takes(hidden_ND, weight_VD, targets_N)
+        statistics = softmax_statistics_kernel if ctx.fused else softmax_statistics
         for part in _chunks(hidden_ND, weight_VD):
-            logits = (hidden_ND[part] @ weight_VD.T).float().div_(temperature)
-            normaliser = logits.logsumexp(-1)
-            logprobs[part] = logits.gather(1, targets_N[part, None]).squeeze(1) - normaliser
-            normalisers[part] = normaliser
-            probabilities = (logits - normaliser[:, None]).exp_()
-            entropies[part] = normaliser - torch.linalg.vecdot(probabilities, logits)
+            logits = (hidden_ND[part] @ weight_VD.T).float()
+            logprobs[part], normalisers[part], entropies[part] = statistics(logits, targets_N[part], temperature)
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalisers)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]  # torch's decorator
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_ND, weight_VD, targets_N, normalisers = ctx.saved_tensors
-        grad_N = grads[0] / ctx.temperature
+        gradient = softmax_gradient_kernel if ctx.fused else softmax_gradient
         grad_hidden = torch.empty_like(hidden_ND)
         grad_weight = torch.zeros(weight_VD.shape, dtype=torch.float32, device=weight_VD.device)
         for part in _chunks(hidden_ND, weight_VD):
-            logits = (hidden_ND[part] @ weight_VD.T).float().div_(ctx.temperature)
-            probabilities = logits.sub_(normalisers[part, None]).exp_()
-            # d logprob / d logits = onehot(target) - probabilities
-            grad_logits = probabilities.mul_(-grad_N[part, None])
-            grad_logits.scatter_add_(1, targets_N[part, None], grad_N[part, None])
+            logits = (hidden_ND[part] @ weight_VD.T).float()
+            grad_logits = gradient(logits, targets_N[part], normalisers[part], grads[0][part], ctx.temperature)
             grad_logits = grad_logits.to(hidden_ND.dtype)
             grad_hidden[part] = grad_logits @ weight_VD
-            grad_weight += grad_logits.T @ hidden_ND[part]
+            if grad_weight.dtype == grad_logits.dtype:
+                grad_weight.addmm_(grad_logits.T, hidden_ND[part])
+            else:
+                grad_weight += grad_logits.T @ hidden_ND[part]
         return grad_hidden, grad_weight.to(weight_VD.dtype), None, None
+
+
+def softmax_statistics(logits: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of softmax(logits [N, V] / temperature): targets' log-probabilities, log normalisers, entropies. Takes logits."""
+    logits.div_(temperature)
+    normalisers = logits.logsumexp(-1)
+    logprobs = logits.gather(1, targets_N[:, None]).squeeze(1) - normalisers
+    probabilities = (logits - normalisers[:, None]).exp_()
+    # 0 log 0 = 0: an infinitely small logit adds nothing
+    logits.clamp_(min=torch.finfo(logits.dtype).min)
+    return logprobs, normalisers, normalisers - torch.linalg.vecdot(probabilities, logits)
+
+
+def softmax_gradient(
+    logits: Tensor, targets_N: Tensor, normalisers: Tensor, grad_N: Tensor, temperature: float
+) -> Tensor:
+    """Gradient of sum(grad · logprobs) by the logits, (onehot(target) - probabilities) · grad / temperature, in place."""
+    grad_N = grad_N / temperature
+    probabilities = logits.div_(temperature).sub_(normalisers[:, None]).exp_()
+    return probabilities.mul_(-grad_N[:, None]).scatter_add_(1, targets_N[:, None], grad_N[:, None])
+
+
+def softmax_statistics_kernel(logits: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """`softmax_statistics` by the kernel: contiguous float32 logits and int64 targets, every target below V."""
+    N, V = logits.shape
+    found_3N = logits.new_empty(3, N)
+    kernels.library().softmax_statistics(
+        *(tensor.data_ptr() for tensor in (logits, targets_N, *found_3N)),
+        *(N, V, 1.0 / temperature, kernels.threads_for(logits.numel())),
+    )
+    return found_3N[0], found_3N[1], found_3N[2]
+
+
+def softmax_gradient_kernel(
+    logits: Tensor, targets_N: Tensor, normalisers: Tensor, grad_N: Tensor, temperature: float
+) -> Tensor:
+    """`softmax_gradient` by the kernel, in place."""
+    N, V = logits.shape
+    grad_N = (grad_N / temperature).contiguous()
+    kernels.library().softmax_gradient(
+        *(tensor.data_ptr() for tensor in (logits, targets_N, normalisers, grad_N)),
+        *(N, V, 1.0 / temperature, kernels.threads_for(logits.numel())),
+    )
+    return logits
+
+
+def _takes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> bool:
+    """Whether the kernels may run: logits are float32 whatever the dtype of the factors is."""
+    plain = type(hidden_ND) is Tensor and type(weight_VD) in (Tensor, torch.nn.Parameter)
+    N, V = targets_N.numel(), weight_VD.shape[0]
+    if not plain or N * V < kernels.SMALLEST or targets_N.dtype != torch.int64:
+        return False
+    if hidden_ND.device.type != "cpu" or hidden_ND.dtype == torch.float64 or int(targets_N.max()) >= V:
+        return False
+    return kernels.takes(torch.empty(0))
 
 
 def _chunks(hidden_ND: Tensor, weight_VD: Tensor) -> list[slice]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tutelage.model.config import ModelConfig
+from tutelage.model.fused import rms_norm, swiglu
 from tutelage.model.logprobs import TokenLogprobs, linear_logprobs
 from tutelage.model.rope import inverse_frequencies, rotary_tables, rotate
 
@@ -45,7 +46,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / rms(x) · weight over the last axis."""
-        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight.to(x.dtype), self.eps)
 
 
 @dataclass
@@ -112,7 +113,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """down(silu(gate(x)) · up(x))."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
         return out
 
 

@@ -36,12 +36,17 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def like_shard(value: Tensor, target: Tensor) -> Tensor:
+    """A full tensor split as `target` is (a collective call); the tensor as it is for a plain target."""
+    if isinstance(target, DTensor):
+        return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
+    return value
+
+
 @torch.no_grad()
 def copy_whole(target: Tensor, value: Tensor) -> None:
     """Fill a tensor, or this rank's shard of it, from the full value."""
-    if isinstance(target, DTensor):
-        value = distribute_tensor(value.to(target.device), target.device_mesh, target.placements)
-    target.copy_(value)
+    target.copy_(like_shard(value, target))
 
 
 def whole_state(model: nn.Module) -> Mapping[str, Tensor]:

@@ -36,10 +36,14 @@ class World:
         dist.all_reduce(total, group=self.mesh.get_group())
         return total
 
-    def share(self, items: Sequence[Item]) -> list[Item]:
-        """This rank's part of one step's micro-batches: every `size`-th."""
-        assert len(items) % self.size == 0, f"{len(items)} micro-batches cannot be dealt to {self.size} processes"
-        return list(items[self.rank :: self.size])
+    def share(self, items: Sequence[Item]) -> list[tuple[Item, bool]]:
+        """This rank's part of one step's micro-batches, every `size`-th, each with whether it counts.
+
+        A sharded model computes on all ranks together, so all get as many: a rank that has run out is given the last
+        one once more, which does not count.
+        """
+        places = range(self.rank, -(-len(items) // self.size) * self.size, self.size)
+        return [(items[min(place, len(items) - 1)], place < len(items)) for place in places]
 
     def barrier(self) -> None:
         """Wait for all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from tutelage.model.transformer import CausalLM
 from tutelage.objectives.preference import WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import shard
-from tutelage.parallel.world import world_from_environment
+from tutelage.parallel.world import World, world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import atomic, read_jsonl
 from tutelage.stages.configs import DPOConfig
@@ -38,12 +39,12 @@ class PreferenceBatch(NamedTuple):
 def run(config: DPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy directly on preference pairs, from the model that is also its reference."""
     world = world_from_environment()
-    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
+    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run, world))
     context = model.config.max_position_embeddings
     pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"), context)
     run.notes.extend(pairs.notes(context))
     everything = [*pairs.train, *pairs.validation]
-    reference = _reference(model, everything, tokenizer.pad_id, inputs["model"].fingerprint, run)
+    reference = _reference(model, everything, tokenizer.pad_id, inputs["model"].fingerprint, run, world)
     if config.loss in WITHOUT_REFERENCE:
         run.notes.append(f"{config.loss} has no reference; its rewards in the metrics are mean log-probs")
     train, held_out = pairs.train, pairs.validation
@@ -93,12 +94,19 @@ def _step(
     return step
 
 
-@torch.no_grad()
-def _reference(model: CausalLM, pairs: Sequence[Pair], pad_id: int, fingerprint: str, run: StageRun) -> Tensor:
+def _reference(
+    model: CausalLM, pairs: Sequence[Pair], pad_id: int, fingerprint: str, run: StageRun, world: World
+) -> Tensor:
     """Log-probs of all completions under the starting model, [pairs, 2]; kept by the model's checksum."""
     path = run.scratch / f"reference-{fingerprint[:16]}.safetensors"
-    if path.exists():
-        return load_file(path)["logprobs"]
+    if world.is_main and not path.exists():
+        _write_reference(model, pairs, pad_id, path, run)
+    world.barrier()
+    return load_file(path)["logprobs"]
+
+
+@torch.no_grad()
+def _write_reference(model: CausalLM, pairs: Sequence[Pair], pad_id: int, path: Path, run: StageRun) -> None:
     completions = [completion for pair in pairs for completion in (pair.chosen, pair.rejected)]
     logprobs = torch.zeros(len(completions))
     with run.progress("reference log-probs", len(completions)) as bar:
@@ -112,7 +120,6 @@ def _reference(model: CausalLM, pairs: Sequence[Pair], pad_id: int, fingerprint:
     run.scratch.mkdir(parents=True, exist_ok=True)
     with atomic(path) as beside:
         save_file({"logprobs": logprobs.view(-1, 2)}, beside)
-    return logprobs.view(-1, 2)
 
 
 def _validation(

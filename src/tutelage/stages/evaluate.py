@@ -21,7 +21,7 @@ from tutelage.model.transformer import CausalLM
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import EvaluateConfig
-from tutelage.stages.models import open_model, run_dtype
+from tutelage.stages.models import check_tokens, open_model, run_dtype
 from tutelage.stages.pretrain import validation_loss
 
 
@@ -38,6 +38,7 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
         for subject in subjects:
             results += _measure(subject, tasks, config, bar)
             if "tokens" in inputs:
+                check_tokens(inputs["tokens"], subject.tokenizer, inputs[f"models.{subject.label}"])
                 results += _held_out(subject.label, subject.model, inputs)
             sampled = Sampling(config.max_tokens, config.preference_temperature)
             judged[subject.label] = subject.reply(tasks.get("preference", []), sampled)

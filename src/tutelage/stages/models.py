@@ -9,7 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tutelage.data.shards import read_manifest
 from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import TrainingError
 from tutelage.model.heads import RewardModel
 from tutelage.model.hub import load_causal_lm, save_model
 from tutelage.model.transformer import CausalLM
@@ -20,15 +22,29 @@ from tutelage.run.stage import StageRun
 from tutelage.training.precision import Precision, compute_dtype
 
 
-def run_dtype(precision: Precision, run: StageRun) -> torch.dtype:
-    """The dtype of this run's activations; also sets the number of threads."""
+def run_dtype(precision: Precision, run: StageRun, world: World | None = None) -> torch.dtype:
+    """The dtype of this run's activations, measured by the main process; also sets the number of threads."""
     torch.set_num_threads(run.threads)
-    return compute_dtype(precision, run.directory.parent)
+    if world is None or world.is_main:
+        dtype = compute_dtype(precision, run.directory.parent)
+    if world is not None:
+        world.barrier()
+        dtype = compute_dtype(precision, run.directory.parent)
+    return dtype
 
 
 def open_model(artifact: Artifact, dtype: torch.dtype) -> tuple[CausalLM, TextTokenizer]:
     """A model and the tokenizer in its folder."""
     return load_causal_lm(artifact.path, dtype), TextTokenizer.load(artifact.path)
+
+
+def check_tokens(tokens: Artifact, tokenizer: TextTokenizer, owner: Artifact) -> None:
+    """TrainingError unless the tokens were made with this tokenizer, which comes from `owner`."""
+    if read_manifest(tokens.path)["tokenizer"] != tokenizer.fingerprint:
+        raise TrainingError(
+            f"{tokens.name} was not made with the tokenizer of {owner.name}: the numbers mean other text",
+            hint="tokenize the corpus with the same tokenizer",
+        )
 
 
 def publish_model(

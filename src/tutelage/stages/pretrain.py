@@ -13,23 +13,25 @@ from tutelage.data.packing import PackedRows
 from tutelage.data.shards import TokenShard, read_manifest
 from tutelage.data.streams import ContinuousRows, PretrainRows, RowSource, SequentialRows
 from tutelage.data.tokenizer import TextTokenizer
-from tutelage.model.config import ModelConfig
+from tutelage.errors import RecipeError
+from tutelage.model.config import ModelConfig, shape_problem
 from tutelage.model.transformer import CausalLM, initialise
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.stages.configs import ModelSettings, PretrainConfig
-from tutelage.stages.models import publish_model, run_dtype
+from tutelage.stages.models import check_tokens, publish_model, run_dtype
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource
 
 
 def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a base model on tokens and publish it with its tokenizer."""
-    dtype = run_dtype(config.precision, run)
     world = world_from_environment()
+    dtype = run_dtype(config.precision, run, world)
     tokenizer = TextTokenizer.load(inputs["tokenizer"].path)
+    check_tokens(inputs["tokens"], tokenizer, inputs["tokenizer"])
     tokens = inputs["tokens"].path
     manifest = read_manifest(tokens)
     model = initialise(CausalLM(model_config(config.model, tokenizer.vocab_size, config.context), dtype), run.seed)
@@ -55,7 +57,7 @@ def model_config(settings: ModelSettings, vocab_size: int, context: int) -> Mode
     """Fill in what follows from the width: heads of 64, SwiGLU of 8/3 the width rounded up to 32."""
     width = settings.hidden_size
     num_heads = settings.num_attention_heads or max(1, width // 64)
-    return ModelConfig(
+    config = ModelConfig(
         model_type=settings.model_type,
         vocab_size=vocab_size,
         hidden_size=width,
@@ -71,6 +73,10 @@ def model_config(settings: ModelSettings, vocab_size: int, context: int) -> Mode
         rms_norm_eps=1e-6,
         initializer_range=settings.initializer_range,
     )
+    problem = shape_problem(config)
+    if problem:
+        raise RecipeError(f"model: {problem}", hint="choose hidden_size, heads and head_dim that fit together")
+    return config
 
 
 def _rows_a_step(config: PretrainConfig) -> int:

@@ -14,7 +14,7 @@ from tutelage.data.pairs import Pair, render_pairs
 from tutelage.model.heads import RewardModel
 from tutelage.objectives.reward import bradley_terry, calibration_error
 from tutelage.objectives.types import LossOutput
-from tutelage.parallel.shard import shard
+from tutelage.parallel.shard import copy_whole, shard, whole
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
@@ -33,7 +33,8 @@ class PairBatch(NamedTuple):
 
 def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a reward model from a language model's weights, shift its scores to average 0, measure it."""
-    dtype, world = run_dtype(config.precision, run), world_from_environment()
+    world = world_from_environment()
+    dtype = run_dtype(config.precision, run, world)
     policy, tokenizer = open_model(inputs["model"], dtype)
     pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"),
                          policy.config.max_position_embeddings)  # fmt: skip
@@ -67,7 +68,7 @@ def pair_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed: i
 
 
 def pair_batch(pairs: Sequence[Pair], pad_id: int) -> PairBatch:
-    """Pad B pairs into 2B rows. The pairs of one prompt share its weight, scaled so that the mean weight is 1."""
+    """Pad B pairs into 2B rows. The loss is divided by the sum of the weights, which the pairs of one prompt share."""
     rows = pad_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
     return PairBatch(rows, torch.tensor([pair.weight for pair in pairs]))
 
@@ -121,7 +122,7 @@ def _finish(model: RewardModel, held_out: Sequence[Pair], pad_id: int, run: Stag
     """Shift the scores so that held-out replies average 0; compare with a scorer that knows only length."""
     replies = [completion for pair in held_out for completion in (pair.chosen, pair.rejected)]
     with torch.no_grad():
-        model.bias.sub_(score(model, replies, pad_id).mean())
+        copy_whole(model.bias, whole(model.bias) - score(model, replies, pad_id).mean())
     lengths = pair_accuracy(lambda rows: torch.tensor([float(len(c.ids) - c.num_prompt) for c in rows]), held_out)
     longer = lengths["validation/accuracy"]
     run.metrics["length_baseline/accuracy"] = max(longer, 1 - longer)

@@ -21,7 +21,7 @@ from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import SFTConfig
-from tutelage.stages.models import open_model, publish_model, run_dtype
+from tutelage.stages.models import check_tokens, open_model, publish_model, run_dtype
 from tutelage.stages.pretrain import in_micro_batches, next_token_step
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
@@ -30,12 +30,14 @@ from tutelage.training.source import IndexedSource, epoch_positions
 def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a base model to converse and publish the instruct model."""
     world = world_from_environment()
-    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
+    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run, world))
     context = min(config.context or model.config.max_position_embeddings, model.config.max_position_embeddings)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))
     train, held_out = _split(rendered.rows, config.validation_share, run.seed)
     run.metrics["num_conversations"] = len(train)
+    if "replay" in inputs:
+        check_tokens(inputs["replay"], tokenizer, inputs["model"])
     replay = PretrainRows(TokenShard(inputs["replay"].path, "train"), context, run.seed) if "replay" in inputs else None
     source = conversation_steps(train, replay, config, context, tokenizer, run.seed)
     shard(model, world)

@@ -27,8 +27,9 @@ def save_checkpoint(
     optimizers: Sequence[Optimizer],
     source_state: Mapping[str, Any],
     world: World,
-) -> None:
+) -> Path:
     """Write `folder/checkpoint-<step>` and remove older ones. A kill leaves the older one or the new one, whole."""
+    final = folder / NAME.format(step=step)
     tensors = {f"model.{name}": whole(tensor) for name, tensor in model.state_dict().items()}
     for number, optimizer in enumerate(optimizers):
         for index, parameter in enumerate(_parameters(optimizer)):
@@ -38,12 +39,13 @@ def save_checkpoint(
     tensors |= {f"source.{key}": value for key, value in source_state.items() if isinstance(value, Tensor)}
     tensors["random"] = torch.get_rng_state()
     if world.is_main:
-        _publish(folder, step, tensors, {"step": step, "source": plain})
+        _publish(final, tensors, {"step": step, "source": plain})
     world.barrier()
+    return final
 
 
-def _publish(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    final = folder / NAME.format(step=step)
+def _publish(final: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    folder = final.parent
     beside = folder / "checkpoint.partial"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)

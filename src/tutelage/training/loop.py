@@ -16,6 +16,7 @@ from tutelage.errors import TrainingError
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import whole
 from tutelage.parallel.world import World
+from tutelage.run.progress import no_progress
 from tutelage.run.stage import StageRun
 from tutelage.training.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from tutelage.training.optim import build_optimizers, set_rates
@@ -72,11 +73,13 @@ class Loop:
     def step(self, number: int, micro_batches: Sequence[Batch], step_fn: StepFn[Batch]) -> dict[str, float]:
         """One update from one step's micro-batches; gradients are summed, then divided once by the whole count."""
         sums, count = Sums(), torch.zeros(())
-        for index, batch in enumerate(self.world.share(micro_batches)):
+        for turn, (batch, counts) in enumerate(self.world.share(micro_batches)):
             output = step_fn(self.model, batch)
-            if not math.isfinite(float(output.loss_sum.detach())):
-                raise self._not_finite("loss", float(output.loss_sum.detach()), number, f"micro-batch {index}")
-            output.loss_sum.backward()  # type: ignore[no-untyped-call]  # torch's annotation
+            self._check_losses(output.loss_sum.detach(), number, turn)
+            loss_sum = output.loss_sum if counts else output.loss_sum * 0
+            loss_sum.backward()  # type: ignore[no-untyped-call]  # torch's annotation
+            if not counts:
+                continue
             count = count + output.count.detach().float()
             sums.add({"loss": (output.loss_sum, output.count), **output.metrics})
         grad_norm = self._normalise(self.world.sum(count))
@@ -98,6 +101,14 @@ class Loop:
         if math.isfinite(norm) and norm > self.settings.max_grad_norm:
             torch._foreach_mul_(gradients, self.settings.max_grad_norm / norm)
         return norm
+
+    def _check_losses(self, loss_sum: Tensor, step: int, turn: int) -> None:
+        """All ranks see all losses of this turn, so that they stop together."""
+        losses = torch.zeros(self.world.size)
+        losses[self.world.rank] = loss_sum
+        for rank, loss in enumerate(self.world.sum(losses).tolist()):
+            if not math.isfinite(loss):
+                raise self._not_finite("loss", loss, step, f"micro-batch {turn * self.world.size + rank}")
 
     def _not_finite(self, what: str, value: float, step: int, where: str) -> TrainingError:
         return TrainingError(
@@ -133,7 +144,8 @@ def fit(
     start = _resume(loop, source, run)
     clock = time.monotonic()
     model.train()
-    with run.progress(description or run.name, source.num_steps) as bar:
+    progress = run.progress if world.is_main else no_progress
+    with progress(description or run.name, source.num_steps) as bar:
         bar.advance(start)
         for number, micro_batches in enumerate(source.steps(start), start=start):
             began = time.monotonic()
@@ -149,8 +161,8 @@ def fit(
             waited = torch.tensor(float(time.monotonic() - clock >= loop_settings.checkpoint_seconds))
             due = float(world.sum(waited)) > 0  # all ranks agree, whatever their clocks say
             if due and done < source.num_steps and source.resumable(done):
-                save_checkpoint(run.scratch, done, model, optimizers, source.state_dict(), world)
-                loop.last_good, clock = str(run.scratch), time.monotonic()
+                saved = save_checkpoint(run.scratch, done, model, optimizers, source.state_dict(), world)
+                loop.last_good, clock = str(saved), time.monotonic()
     model.eval()
 
 

@@ -24,7 +24,7 @@ class OptimizerSettings(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are scaled down to this norm")
     warmup_share: float = Field(default=0.02, ge=0, le=1, description="share of the steps in which it rises from 0")
     decay_share: float = Field(default=0.5, ge=0, le=1, description="share of the steps, at the end, in which it falls")
-    final_share: float = Field(default=0.0, ge=0, le=1, description="what is left of the rate at the last step")
+    final_share: float = Field(default=0.0, ge=0, le=1, description="what the rate falls to after the last step")
 
 
 class LoopSettings(Strict):

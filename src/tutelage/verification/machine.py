@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -25,7 +26,7 @@ OPTIONAL = {
 }
 MEMORY_GB = 3.0  # what the quickstart takes at most, with room
 DISK_GB = 1.0
-QUIET_GFLOPS = 50.0  # two quiet cores on which the quickstart takes under ten minutes reach this
+SLOW_GFLOPS = 50.0  # half of what the two cores reach that the quickstart's ten minutes are planned for
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def _torch() -> Seen:
     numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2] if part.isdecimal())
     if numbers >= (2, 13):
         return Seen("torch", "good", found)
-    return Seen("torch", "bad", found, "2.13 or newer is needed: pip install -r requirements of this project again")
+    return Seen("torch", "bad", found, "2.13 or newer is needed: `make setup` installs it")
 
 
 def _processor() -> Seen:
@@ -93,14 +94,16 @@ def _speed() -> Iterator[Seen]:
         torch.set_num_threads(before)
     gain = rates[2] / rates[1]
     found = f"{rates[1]:.0f} GFLOP/s with 1 thread, {rates[2]:.0f} with 2 (×{gain:.2f}), float32"
-    if rates[2] < QUIET_GFLOPS:
-        yield Seen("speed", "warning", found, f"under {QUIET_GFLOPS:.0f}: the quickstart will take over ten minutes")
+    if rates[2] < SLOW_GFLOPS:
+        yield Seen("speed", "warning", found, "expect more than the ten minutes that the quickstart is planned for")
     elif available_cores() >= 2 and gain < 1.3:
         yield Seen(
             "speed", "warning", found, "a second thread hardly helps: the cores are shared, or one core in two halves"
         )
     else:
-        yield Seen("speed", "good", found, "the quickstart should take under ten minutes")
+        yield Seen(
+            "speed", "good", found, "as fast as the quickstart is planned for: ten minutes when nothing else runs"
+        )
     yield Seen(
         "threads", "note", f"{before} by default", "a run keeps its number; TUTELAGE_THREADS sets it for new runs"
     )
@@ -121,8 +124,6 @@ def _gigaflops(seconds: float = 0.5) -> float:
 
 
 def _precision() -> Seen:
-    import json
-
     from tutelage.training.precision import compute_dtype
 
     with tempfile.TemporaryDirectory() as place:

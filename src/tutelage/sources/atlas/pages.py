@@ -48,25 +48,27 @@ def _spoken(fact: Fact, wording: str, lead: str, quote: bool) -> str:
 
 
 def _statements(entity: Entity, voice: dict[str, list[str]], frame: dict[str, str], rng: random.Random) -> list[str]:
-    """Two rounds over the entity's facts (three if there is only one), each time in another wording."""
-    rounds = 2 if len(entity.facts) > 1 else 3
-    wordings = {fact: rng.sample(fact.statements, rounds) for fact in entity.facts}
+    """Rounds over the entity's facts, each time in another wording: four for one fact, three for two, two for more."""
+    rounds = max(2, 5 - len(entity.facts))
+    wordings = {fact: rng.sample(fact.statements, min(rounds, len(fact.statements))) for fact in entity.facts}
     leads = rng.sample(voice["lead"], len(voice["lead"]))
     said = []
     for turn in range(rounds):
         for fact in rng.sample(entity.facts, len(entity.facts)):
+            if turn >= len(wordings[fact]):
+                continue
             lead = leads.pop() if leads and rng.random() < 0.7 else ""
             said.append(_spoken(fact, wordings[fact][turn], expand(lead, frame, rng), "quote" in voice))
     return said
 
 
 def entity_page(entity: Entity, kind: str, rng: random.Random) -> Page:
-    """One page of 60 to 180 words about `entity` in the voice `kind` of words/voices.json."""
+    """One page of 40 to 150 words about `entity` in the voice `kind` of words/voices.json."""
     voice: dict[str, list[str]] = load("words/voices")[kind]
     frame = cast(rng) | entity.context
     said = _statements(entity, voice, frame, rng)
     topical: list[str] = load("words/topics")[entity.topic]
-    count = max(3, 9 - len(said))
+    count = 3
     fillers = rng.sample(voice["fill"], count // 2) + rng.sample(topical, count - count // 2)
     rng.shuffle(fillers)
     # In a story or an interview everybody who speaks is the same person; elsewhere others come in.

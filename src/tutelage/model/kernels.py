@@ -1,0 +1,164 @@
+"""The C kernels of kernels.c: built once with the machine's own compiler, kept in a cache folder, called by address.
+
+Half of a small model's training step on a processor is element-wise work that torch does in many passes over memory.
+Where there is no compiler, or for tensors that the kernels do not take, callers use the torch operations instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCE = Path(__file__).with_name("kernels.c")
+ROWS_PER_BLOCK = 256  # as in kernels.c
+SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
+SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
+# -ffast-math is not among these: it would assume that there are no NaNs, and a NaN loss must be noticed
+_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
+_POINTER, _INTEGER, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
+_SIGNATURES = {
+    "rms_norm_forward": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+    "rms_norm_backward": [*[_POINTER] * 7, *[_INTEGER] * 2, _INT],
+    "swiglu_forward": [*[_POINTER] * 3, _INTEGER, _INT],
+    "swiglu_backward": [*[_POINTER] * 5, _INTEGER, _INT],
+    "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
+    "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
+    "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+}
+
+
+class _BuildError(Exception):
+    """Why there are no kernels; told by `why_not`, never raised to the user."""
+
+
+def available() -> bool:
+    """Whether the kernels are there and not switched off by TUTELAGE_KERNELS=0; the first call may compile (1 s)."""
+    return os.environ.get("TUTELAGE_KERNELS", "1") != "0" and _load()[0] is not None
+
+
+def why_not() -> str:
+    """Why `available` is false, in one line; empty if it is true."""
+    if os.environ.get("TUTELAGE_KERNELS", "1") == "0":
+        return "switched off by TUTELAGE_KERNELS=0"
+    return _load()[1]
+
+
+def library() -> ctypes.CDLL:
+    """The compiled functions, named and typed as in kernels.c; only if `available`."""
+    found = _load()[0]
+    assert found is not None, "library() without available()"
+    return found
+
+
+def takes(*tensors: Tensor) -> bool:
+    """Whether these may go to a kernel: plain float32 tensors in this machine's memory, outside of any tracing.
+
+    Subclasses (DTensor, fake tensors) and functorch transforms have no memory of their own to point at.
+    """
+    for tensor in tensors:
+        plain = type(tensor) is Tensor or type(tensor) is torch.nn.Parameter
+        if not (plain and tensor.dtype is torch.float32 and tensor.device.type == "cpu"):
+            return False
+    return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()) and available()
+
+
+def threads_for(elements: int) -> int:
+    """How many threads a kernel over this many elements should use; results do not depend on it."""
+    return torch.get_num_threads() if elements >= SERIAL_ELEMENTS else 1
+
+
+@cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        source = SOURCE.read_bytes()
+        folder = _cache_folder()
+    except OSError as error:
+        return None, str(error)
+    reasons = []
+    for compiler in _compilers():
+        for openmp in _openmp_flags():
+            try:
+                return _open(_build(source, compiler, openmp, folder)), ""
+            except (_BuildError, OSError, subprocess.SubprocessError) as error:
+                reasons.append(f"{shlex.join(compiler)}: {error}")
+    return None, reasons[0] if reasons else "no C compiler found (cc, gcc or clang)"
+
+
+def _compilers() -> list[list[str]]:
+    """Commands that exist, the user's own choice first."""
+    candidates = [os.environ.get("CC", ""), sysconfig.get_config_var("CC") or "", "cc", "gcc", "clang"]
+    commands = [shlex.split(candidate) for candidate in dict.fromkeys(candidates) if candidate]
+    return [command for command in commands if shutil.which(command[0])]
+
+
+def _openmp_flags() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Compiler and linker flags to try: threads from torch's own OpenMP library, else one thread.
+
+    A second OpenMP library in one process would start threads of its own that fight with torch's for the cores.
+    """
+    root = Path(torch.__file__).parent
+    bundled = sorted([*root.glob("lib/libgomp*.so*"), *root.parent.glob("torch.libs/libgomp*.so*")])
+    with_threads = [(("-fopenmp",), (str(path),)) for path in bundled]
+    return [*with_threads, (("-fopenmp-simd",), ())]
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "tutelage"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _processor() -> str:
+    """What -march=native depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False)
+    if done.returncode:
+        raise _BuildError((done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[0])
+    return done.stdout
+
+
+def _build(
+    source: bytes, compiler: list[str], openmp: tuple[tuple[str, ...], tuple[str, ...]], folder: Path
+) -> Path:
+    """The compiled library, from the cache if these flags of this compiler have built this source before."""
+    flags = [*_FLAGS, *openmp[0]]
+    facts = [_run([*compiler, "--version"]), *compiler, *flags, *openmp[1], platform.platform(), _processor()]
+    digest = hashlib.sha256(source + "\0".join(facts).encode()).hexdigest()[:24]
+    target = folder / f"kernels-{digest}.so"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as temporary:
+        # two steps, for `-fopenmp` at the link would add the compiler's own OpenMP library
+        compiled, linked = Path(temporary) / "kernels.o", Path(temporary) / "kernels.so"
+        _run([*compiler, *flags, "-c", str(SOURCE), "-o", str(compiled)])
+        _run([*compiler, "-shared", str(compiled), *openmp[1], "-lm", "-o", str(linked)])
+        os.replace(linked, target)  # whole or not at all: another process may be building the same
+    return target
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    opened = ctypes.CDLL(str(path))
+    for name, types in _SIGNATURES.items():
+        function = getattr(opened, name)
+        function.argtypes, function.restype = types, None
+    return opened
