@@ -24,7 +24,6 @@ SFT: dict[str, Any] = {
     "loop": {"evaluate_every": 2, "checkpoint_seconds": 0},
 }
 PAIRS = {"num_steps": 4, "pairs_a_step": 6, "micro_batch_pairs": 2, "loop": {"checkpoint_seconds": 0}}
-# Muon orthogonalises in bfloat16: a gradient that differs in its last bit gives an update that differs in its third digit
 MUON = {"kind": "muon", "learning_rate": 0.003, "muon_learning_rate": 0.01}
 
 
@@ -51,7 +50,7 @@ def same_training(start: Path, one: Path, two: Path, share: float) -> None:
     ("optimizer", "tied", "share"),
     [
         pytest.param({"learning_rate": 0.003}, True, 1e-4, id="adamw"),
-        pytest.param(MUON, False, 0.02, id="muon", marks=pytest.mark.slow),
+        pytest.param(MUON, False, 1e-3, id="muon", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_train_as_one_does(tmp_path: Path, optimizer: dict[str, Any], tied: bool, share: float) -> None:
@@ -78,7 +77,7 @@ def test_a_checkpoint_is_taken_up_by_another_number_of_processes(tmp_path: Path,
         else:
             launch(size, "sft", tmp_path, "parts", settings, stop_at)
     assert (tmp_path / "parts.interrupted").exists()
-    same_training(tmp_path / "model", tmp_path / "whole", tmp_path / "parts", 0.02)
+    same_training(tmp_path / "model", tmp_path / "whole", tmp_path / "parts", 1e-3)
     assert [row["step"] for row in journal_without_times(tmp_path / "parts.jsonl")] == [1, 2, 3, 4, 5]
 
 

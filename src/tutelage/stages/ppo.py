@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tutelage.data.batches import Batch
 from tutelage.data.completions import prompt_ids
 from tutelage.data.tokenizer import TextTokenizer
-from tutelage.errors import DataError, TrainingError
+from tutelage.errors import DataError, RecipeError, TrainingError
 from tutelage.generation.engine import Engine
 from tutelage.generation.rollout import Rollouts, roll_out
 from tutelage.generation.sampling import Sampling
@@ -51,12 +51,19 @@ class PPOBatch(NamedTuple):
 
 def run(config: PPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy against a reward model, leashed by KL to the model it starts from."""
+    if config.num_minibatches > config.rollouts_a_batch:
+        raise RecipeError(
+            f"{config.rollouts_a_batch} rollouts cannot be cut into {config.num_minibatches} minibatches",
+            hint="lower num_minibatches or raise rollouts_a_batch",
+        )
     dtype = run_dtype(config.precision, run)
     policy, tokenizer = open_model(inputs["model"], dtype)
     ref, _ = open_model(inputs["model"], dtype)
     reward_model = load_reward_model(inputs["reward_model"].path, dtype)
     _check_tokenizers(tokenizer, inputs)
     prompts = [prompt_ids(tokenizer, row["messages"]) for row in read_jsonl(inputs["prompts"].path / "prompts.jsonl")]
+    if not prompts:
+        raise DataError(f"{inputs['prompts'].name} has no prompts", hint="look at the stage that makes them")
     room = policy.config.max_position_embeddings - config.max_tokens
     usable = [prompt for prompt in prompts if len(prompt) <= room]
     if not usable:
