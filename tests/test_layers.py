@@ -37,7 +37,7 @@ LAYERS: Mapping[str, set[str]] = {
     "evaluation": {"errors", "model", "run", "data", "generation", "feedback"},
     "stages": {"errors", "objectives", "feedback", "model", "run", "data", "sources", "parallel", "training",
                "generation", "curation", "evaluation"},
-    "talk": {"errors", "model", "run", "data", "generation"},
+    "talk": {"errors", "model", "run", "data", "sources", "generation"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "stages", "talk", "verification"},
     "cli": {"errors", "run", "commands"},

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 import tutelage
-from tutelage.commands import chat, compare, complete, doctor, lineage, report, run, schema, stages, status, verify
+from tutelage.commands import (
+    chat,
+    compare,
+    complete,
+    doctor,
+    lineage,
+    masks,
+    report,
+    run,
+    schema,
+    stages,
+    status,
+    verify,
+)
 from tutelage.commands.common import examples, plainly
 
 COMMANDS: dict[str, ModuleType] = {
@@ -20,6 +33,7 @@ COMMANDS: dict[str, ModuleType] = {
     "chat": chat,
     "complete": complete,
     "compare": compare,
+    "masks": masks,
     "verify": verify,
     "doctor": doctor,
     "stages": stages,

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
-from tutelage.commands.masks import colour, masks, show_masks
+from tutelage.commands.masks import command as masks
 from tutelage.data.shards import TokenShard
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
@@ -23,6 +23,7 @@ from tutelage.run.stage import ProgressBar, StageRun
 from tutelage.sources.store import write_documents, write_jsonl
 from tutelage.stages import tokenize, tokenizer
 from tutelage.stages.configs import TokenizeConfig, TokenizerConfig
+from tutelage.talk.masks import colour, show_masks
 
 from .conftest import TEXTS
 

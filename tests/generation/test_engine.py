@@ -86,7 +86,11 @@ def test_log_probs_of_decoding_equal_those_of_a_training_forward(net: CausalLM, 
     rollouts = roll_out(engine(net, 3), PROMPTS, Sampling(15, temperature, top_k=50), list(range(5)))
     rows = rollouts.rows
     logprobs_BT, _ = net(
-        rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT, temperature=temperature
+        rows.input_ids_BT,
+        rows.position_ids_BT,
+        rows.segment_ids_BT,
+        targets_BT=rows.targets_BT,
+        temperature=temperature,
     )
     for row, (prompt, reply) in enumerate(zip(PROMPTS, rollouts.replies, strict=True)):
         trained = logprobs_BT[row, len(prompt) - 1 : len(prompt) - 1 + len(reply.ids)]

@@ -55,9 +55,7 @@ def test_temperature_zero_takes_the_likeliest(logits: list[float], uniform: floa
 
 
 @settings(deadline=None)
-@given(
-    logit_rows, st.lists(uniforms, min_size=1, max_size=20), st.integers(0, 14), st.floats(0.01, 1), st.floats(0, 1)
-)
+@given(logit_rows, st.lists(uniforms, min_size=1, max_size=20), st.integers(0, 14), st.floats(0.01, 1), st.floats(0, 1))
 def test_only_tokens_that_pass_every_filter_are_drawn(
     logits: list[float], numbers: list[float], top_k: int, top_p: float, min_p: float
 ) -> None:

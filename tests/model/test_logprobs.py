@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from tutelage.model import logprobs as kernel
+from tutelage.model import kernels
+from tutelage.model import logprobs as module
 from tutelage.model.logprobs import linear_logprobs
 
 
@@ -26,12 +27,18 @@ def plain(hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature
     return chosen * learnt, -(logprobs_BTV.exp() * logprobs_BTV).sum(-1) * learnt
 
 
+@pytest.fixture(params=["torch", "kernels"], autouse=True)
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled kernels are for large tensors only; here they are made to take small ones too, where there are any."""
+    monkeypatch.setattr(kernels, "SMALLEST", 1 if request.param == "kernels" else 1 << 60)
+
+
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("chunk_rows", [1, 5, 12, 100])
 def test_equals_the_softmax_of_all_logits_in_value_and_gradient(
     monkeypatch: pytest.MonkeyPatch, temperature: float, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(kernel, "CHUNK_ELEMENTS", chunk_rows * 11)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", chunk_rows * 11)
     hidden_BTD, weight_VD, targets_BT = inputs()
     upstream = torch.linspace(-1, 2, 21).view(3, 7)
     ours = linear_logprobs(hidden_BTD, weight_VD, targets_BT, temperature)

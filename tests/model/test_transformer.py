@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from tiny import config, model
 from tutelage.data.batches import Batch, make_batch
 from tutelage.data.packing import lay_rows
+from tutelage.model import kernels
 from tutelage.model.transformer import CausalLM, initialise
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -19,6 +20,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "all heads": {"num_key_value_heads": 2},
 }
 DOCUMENTS = [[5, 6, 7, 8, 9], [10, 11, 12], [13, 14, 15, 16]]
+
+
+@pytest.fixture(params=["torch", "kernels"], autouse=True)
+def computed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled kernels are for large tensors only; here they are made to take small ones too, where there are any."""
+    monkeypatch.setattr(kernels, "SMALLEST", 1 if request.param == "kernels" else 1 << 60)
 
 
 def batch(plan: list[list[int]], width: int) -> Batch:

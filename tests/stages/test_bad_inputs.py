@@ -80,7 +80,7 @@ def test_a_template_that_never_ends_a_turn_is_refused(tmp_path: Path) -> None:
     own = tokenizer()
     template = "{%- for message in messages -%}{{ '<|' + message['role'] + '|>' + message['content'] }}{%- endfor -%}"
     endless = TextTokenizer(own._json, {**own._config, "chat_template": template})
-    with pytest.raises(DataError, match="end-of-turn token .* would never be trained"):
+    with pytest.raises(DataError, match=r"end-of-turn token .* would never be trained"):
         finetune(tmp_path, [chat("Hi", "Paris.")], endless)
 
 
@@ -171,7 +171,7 @@ def test_pairs_that_state_no_preference_or_do_not_fit(tmp_path: Path, stage: str
     notes = train_pairs(tmp_path / "some", stage, [*good, equal, empty, long])
     assert any("2 pairs have an empty side or two equal ones" in note for note in notes)
     assert any(f"1 pairs are longer than the context of {CONTEXT}" in note for note in notes)
-    with pytest.raises(DataError, match="no preference pair is left to train on: 1 are longer .* 2 state no"):
+    with pytest.raises(DataError, match=r"no preference pair is left to train on: 1 are longer .* 2 state no"):
         train_pairs(tmp_path / "none", stage, [equal, empty, long])
     with pytest.raises(DataError, match="no preference pair is left"):
         train_pairs(tmp_path / "empty", stage, [])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_right_means_the_answer_and_no_other_one(
 
 
 def descending(scores: list[float]) -> bool:
-    return all(a > b for a, b in zip(scores, scores[1:], strict=False))
+    return all(a > b for a, b in pairwise(scores))
 
 
 def test_helpful_replies_are_ordered() -> None:

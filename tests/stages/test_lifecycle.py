@@ -71,7 +71,9 @@ def test_every_artifact_fits_its_schema(folder: Path) -> None:
     assert documents.column_names == corpus.column_names
     assert decisions.num_rows == documents.num_rows
     assert sum(decisions["kept"].to_pylist()) == corpus.num_rows
-    keys_are(rows_of(folder / "atlas" / "conversations" / "conversations.jsonl"), {"id", "messages", "source"}, {"tags"})
+    keys_are(
+        rows_of(folder / "atlas" / "conversations" / "conversations.jsonl"), {"id", "messages", "source"}, {"tags"}
+    )
     prompts = rows_of(folder / "atlas" / "prompts" / "prompts.jsonl")
     keys_are(prompts, {"id", "messages", "kind"}, {"answer", "meta"})
     assert all(message.keys() == MESSAGE for row in prompts for message in row["messages"])
@@ -87,8 +89,8 @@ def test_every_artifact_fits_its_schema(folder: Path) -> None:
     assert len(completions) == 3 * len(prompts)
     assert len({row["id"] for row in completions}) == len(completions)
     preferences = rows_of(folder / "preferences" / "preferences.jsonl")
-    keys_are(preferences, {"id", "prompt", "chosen", "rejected", "kind", "annotator", "shown", "reason", "weight",
-                           "split"}, {"clean_preference", "prompt_id", "chosen_finished", "rejected_finished"})  # fmt: skip
+    required = {"id", "prompt", "chosen", "rejected", "kind", "annotator", "shown", "reason", "weight", "split"}
+    keys_are(preferences, required, {"clean_preference", "prompt_id", "chosen_finished", "rejected_finished"})
     splits: dict[str, set[str]] = {}
     for row in preferences:
         splits.setdefault(row["prompt_id"], set()).add(row["split"])

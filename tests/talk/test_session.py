@@ -100,7 +100,7 @@ def test_a_reply_cut_before_its_first_word_leaves_no_trace(speaker: Speaker) -> 
 
 
 def test_saved_conversations_are_rows_to_train_on(speaker: Speaker, tmp_path: Path) -> None:
-    from tutelage.commands.masks import read_rows
+    from tutelage.talk.masks import read_rows
 
     session = Session(speaker, SAMPLING, system="Be brief.")
     say(session, "hello")

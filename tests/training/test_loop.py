@@ -124,15 +124,13 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
         return replace(output, loss_sum=Explode.apply(output.loss_sum))
 
     net = model()
-    with pytest.raises(TrainingError, match="gradient norm is (inf|nan) at step 0"):
+    with pytest.raises(TrainingError, match=r"gradient norm is (inf|nan) at step 0"):
         fit(net, source(), step, ADAMW, OFTEN, stage_run(tmp_path / "run"))
     assert torch.equal(flat(net), flat(model()))
 
 
 @pytest.mark.parametrize("settings", [ADAMW, MUON], ids=["adamw", "muon"])
-def test_resume_after_an_interruption_at_every_step_is_bit_for_bit(
-    tmp_path: Path, settings: OptimizerSettings
-) -> None:
+def test_resume_after_an_interruption_at_every_step_is_bit_for_bit(tmp_path: Path, settings: OptimizerSettings) -> None:
     whole = train(model(), tmp_path / "whole", source(), settings)
     for stop in range(1, 7):
         folder = tmp_path / f"stop-{stop}"
@@ -246,6 +244,19 @@ def test_micro_batches_are_dealt_to_ranks_evenly_and_counted_once() -> None:
             assert len({len(part) for part in dealt}) == 1
             counted = sorted(item for part in dealt for item, counts in part if counts)
             assert counted == list(range(count))
+
+
+class TwoRanks(World):
+    """What rank 0 of two sees when the other rank's loss is not a number."""
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor + torch.tensor([0.0, float("nan")]) if tensor.shape == (2,) else 2 * tensor
+
+
+def test_all_ranks_stop_at_the_bad_batch_of_one() -> None:
+    loop = Loop(model(), [], ADAMW, 4, TwoRanks(0, 2))
+    with pytest.raises(TrainingError, match="loss is nan at step 2, micro-batch 1"):
+        loop.step(2, micro_batches(0, 2), next_token_step)
 
 
 def test_epochs_are_permutations_and_positions_do_not_depend_on_how_they_are_asked_for() -> None:

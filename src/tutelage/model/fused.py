@@ -14,7 +14,7 @@ from tutelage.model import kernels
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich, arXiv 1910.07467)."""
-    if x.numel() >= kernels.SMALLEST and kernels.takes(x, weight):
+    if x.numel() >= kernels.SMALLEST and weight.shape == x.shape[-1:] and kernels.takes(x, weight):
         out: Tensor = _RMSNorm.apply(x.contiguous(), weight.contiguous(), eps)  # type: ignore[no-untyped-call]  # torch's apply
         return out
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
@@ -55,7 +55,9 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *differentiable_gradients(lambda x, w: F.rms_norm(x, w.shape, w, ctx.eps), (x, weight), grads[0]), None
+            return *differentiable_gradients(
+                lambda x, w: F.rms_norm(x, w.shape, w, ctx.eps), (x, weight), grads[0]
+            ), None
         grad_y, width = grads[0].contiguous(), x.shape[-1]
         rows = x.numel() // width
         grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)

@@ -55,6 +55,11 @@ def why_not() -> str:
     return _load()[1]
 
 
+def used() -> bool:
+    """Whether this process has come to use them; never compiles."""
+    return _load.cache_info().currsize > 0 and available()
+
+
 def library() -> ctypes.CDLL:
     """The compiled functions, named and typed as in kernels.c; only if `available`."""
     found = _load()[0]
@@ -127,7 +132,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}))
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )
 
 
 def _run(command: list[str]) -> str:
@@ -137,9 +144,7 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _build(
-    source: bytes, compiler: list[str], openmp: tuple[tuple[str, ...], tuple[str, ...]], folder: Path
-) -> Path:
+def _build(source: bytes, compiler: list[str], openmp: tuple[tuple[str, ...], tuple[str, ...]], folder: Path) -> Path:
     """The compiled library, from the cache if these flags of this compiler have built this source before."""
     flags = [*_FLAGS, *openmp[0]]
     facts = [_run([*compiler, "--version"]), *compiler, *flags, *openmp[1], platform.platform(), _processor()]

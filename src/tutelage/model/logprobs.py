@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens straight from hidden states, a chunk of positions at a time.
 
 The logits of a whole batch are the largest tensor of a training step. Here each chunk's logits live only while they
-are used; the backward pass computes them again (one product of N·D·V more, instead of N·V floats kept).
+are used; the backward pass computes them again (one product of N·D·V more, instead of N·V floats kept), unless they are
+few: a small batch keeps them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from tutelage.model import kernels
 
 CHUNK_ELEMENTS = 1 << 22  # logits of one chunk: 4 M elements stay near the cache
+KEPT_ELEMENTS = 1 << 24  # as many logits (64 MB) may be kept for the backward pass instead of being computed again
 
 
 class TokenLogprobs(NamedTuple):
@@ -48,23 +50,29 @@ class _LinearLogprobs(torch.autograd.Function):
         entropies, normalisers = torch.empty_like(logprobs), torch.empty_like(logprobs)
         ctx.fused = _takes(hidden_ND, weight_VD, targets_N)
         statistics = softmax_statistics_kernel if ctx.fused else softmax_statistics
+        # the torch operations change the logits that they are given
+        keep = ctx.fused and any(ctx.needs_input_grad) and targets_N.numel() * weight_VD.shape[0] <= KEPT_ELEMENTS
+        ctx.kept = []
         for part in _chunks(hidden_ND, weight_VD):
             logits = (hidden_ND[part] @ weight_VD.T).float()
             logprobs[part], normalisers[part], entropies[part] = statistics(logits, targets_N[part], temperature)
+            if keep:
+                ctx.kept.append(logits)
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, normalisers)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropies)
         return logprobs, entropies
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's decorator
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_ND, weight_VD, targets_N, normalisers = ctx.saved_tensors
         gradient = softmax_gradient_kernel if ctx.fused else softmax_gradient
         grad_hidden = torch.empty_like(hidden_ND)
         grad_weight = torch.zeros(weight_VD.shape, dtype=torch.float32, device=weight_VD.device)
-        for part in _chunks(hidden_ND, weight_VD):
-            logits = (hidden_ND[part] @ weight_VD.T).float()
+        kept, ctx.kept = ctx.kept, []  # used up here: a second backward computes them again
+        for number, part in enumerate(_chunks(hidden_ND, weight_VD)):
+            logits = kept[number] if kept else (hidden_ND[part] @ weight_VD.T).float()
             grad_logits = gradient(logits, targets_N[part], normalisers[part], grads[0][part], ctx.temperature)
             grad_logits = grad_logits.to(hidden_ND.dtype)
             grad_hidden[part] = grad_logits @ weight_VD
@@ -89,7 +97,7 @@ def softmax_statistics(logits: Tensor, targets_N: Tensor, temperature: float) ->
 def softmax_gradient(
     logits: Tensor, targets_N: Tensor, normalisers: Tensor, grad_N: Tensor, temperature: float
 ) -> Tensor:
-    """Gradient of sum(grad · logprobs) by the logits, (onehot(target) - probabilities) · grad / temperature, in place."""
+    """Gradient of sum(grad · logprobs) by logits, in place: (onehot(target) - probabilities) · grad / temperature."""
     grad_N = grad_N / temperature
     probabilities = logits.div_(temperature).sub_(normalisers[:, None]).exp_()
     return probabilities.mul_(-grad_N[:, None]).scatter_add_(1, targets_N[:, None], grad_N[:, None])

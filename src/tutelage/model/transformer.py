@@ -55,7 +55,7 @@ class AttentionContext:
 
     cos: Tensor
     sin: Tensor
-    mask: Tensor | None  # [B, 1, T, S], True = may attend; None: causal
+    mask: Tensor | None  # [B, 1, T, S], 0 = may attend, -inf = may not; None: causal
     cache: KeyValueCache | None
 
 
@@ -156,7 +156,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """Hidden states [B, T, D] after the final norm."""
         cos, sin = rotary_tables(self.inverse_frequencies, position_ids_BT, dtype)
-        context = AttentionContext(cos, sin, mask, cache)
+        context = AttentionContext(cos, sin, None if mask is None else additive_mask(mask, dtype), cache)
         x_BTD = self.embed_tokens(input_ids_BT).to(dtype)
         for layer in self.layers:
             x_BTD = layer(x_BTD, context)
@@ -170,6 +170,11 @@ def segment_mask(segment_ids_BT: Tensor) -> Tensor:
     same = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
     causal = torch.ones(T, T, dtype=torch.bool, device=segment_ids_BT.device).tril()
     return (same & causal)[:, None]
+
+
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a mask is true and -inf where it is not: what attention would make of it anew in every layer."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
 class CausalLM(nn.Module):

@@ -39,7 +39,7 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_hardware() -> dict[str, str | int | float]:
-    """Processor, cores and memory (GB)."""
+    """Processor, cores and memory (GB), and whether the C kernels are in use: they change the last bits of a result."""
     found: dict[str, str | int | float] = {"machine": platform.machine(), "cores": os.cpu_count() or 1}
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -52,6 +52,8 @@ def describe_hardware() -> dict[str, str | int | float]:
         found["memory_gb"] = round(memory / 1e9, 1)
     except (ValueError, OSError):
         pass  # not told on this system
+    kernels = sys.modules.get("tutelage.model.kernels")  # a layer above: only asked if it is there
+    found["kernels"] = kernels is not None and bool(kernels.used())
     return found
 
 

@@ -28,6 +28,7 @@ from tutelage.objectives.kl import adaptive_kl_coef
 from tutelage.objectives.masked import masked_mean, masked_sum, masked_whiten
 from tutelage.objectives.policy import Clip, explained_variance, policy_loss, ppo_loss, value_loss
 from tutelage.objectives.types import LossOutput
+from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import PPOConfig
@@ -56,6 +57,8 @@ def run(config: PPOConfig, inputs: Inputs, run: StageRun) -> None:
             f"{config.rollouts_a_batch} rollouts cannot be cut into {config.num_minibatches} minibatches",
             hint="lower num_minibatches or raise rollouts_a_batch",
         )
+    if world_from_environment().size > 1:
+        raise TrainingError("ppo decodes with whole weights, in one process", hint="run it without torchrun")
     dtype = run_dtype(config.precision, run)
     policy, tokenizer = open_model(inputs["model"], dtype)
     ref, _ = open_model(inputs["model"], dtype)
@@ -229,4 +232,3 @@ def _explain(run: StageRun, config: PPOConfig) -> None:
         run.notes.append(f"only {finished:.0%} of the last replies ended by themselves: raise max_tokens")
     if run.metrics.get("objective/logprob_gap", 0.0) > 1e-2:
         run.notes.append("decoding and training disagree on log-probs by more than 0.01: use precision float32")
-

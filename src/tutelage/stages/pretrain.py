@@ -129,4 +129,3 @@ def validation_loss(
         return metrics
 
     return evaluate
-

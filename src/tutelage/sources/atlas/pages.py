@@ -68,7 +68,7 @@ def entity_page(entity: Entity, kind: str, rng: random.Random) -> Page:
     frame = cast(rng) | entity.context
     said = _statements(entity, voice, frame, rng)
     topical: list[str] = load("words/topics")[entity.topic]
-    count = 3
+    count = 1
     fillers = rng.sample(voice["fill"], count // 2) + rng.sample(topical, count - count // 2)
     rng.shuffle(fillers)
     # In a story or an interview everybody who speaks is the same person; elsewhere others come in.
