@@ -19,6 +19,7 @@ from tutelage.run.recipe import read_recipe
 from tutelage.sources.store import read_jsonl
 from tutelage.stages import STAGES
 
+pytestmark = pytest.mark.slow  # about eight seconds of one quiet core
 LOOP = "{checkpoint_seconds: 0, evaluate_every: 2}"
 TRAIN = f"num_steps: 3, precision: float32, loop: {LOOP}"
 RECIPE = f"""
@@ -63,7 +64,6 @@ def keys_are(rows: list[dict[str, Any]], required: set[str], optional: set[str] 
         assert required <= row.keys() <= required | optional, row
 
 
-@pytest.mark.slow
 def test_every_artifact_fits_its_schema(folder: Path) -> None:
     documents = pq.read_table(folder / "atlas" / "documents" / "documents.parquet")
     corpus = pq.read_table(folder / "corpus" / "documents.parquet")
@@ -97,7 +97,6 @@ def test_every_artifact_fits_its_schema(folder: Path) -> None:
     assert all(len(split) == 1 for split in splits.values())  # no prompt is in both
 
 
-@pytest.mark.slow
 def test_models_are_whole_folders_with_the_tokenizer_they_began_with(folder: Path) -> None:
     own = TextTokenizer.load(folder / "tokenizer")
     for name in ("base", "instruct", "ppo", "dpo"):
@@ -112,7 +111,6 @@ def test_models_are_whole_folders_with_the_tokenizer_they_began_with(folder: Pat
     assert not list(folder.glob("*.partial"))
 
 
-@pytest.mark.slow
 def test_results_have_every_model_and_task_with_intervals(folder: Path) -> None:
     results = json.loads((folder / "results" / "results.json").read_text())
     keys_are(results, {"model", "task", "metric", "value", "n", "ci_low", "ci_high"})
@@ -133,7 +131,6 @@ def test_results_have_every_model_and_task_with_intervals(folder: Path) -> None:
         assert all(reply.keys() == {"text", "finish_reason"} for reply in row["replies"].values())
 
 
-@pytest.mark.slow
 def test_the_stages_of_the_lifecycle_give_the_types_that_they_state(folder: Path) -> None:
     for manifest in folder.glob("*/manifest.json"):
         content = json.loads(manifest.read_text())
