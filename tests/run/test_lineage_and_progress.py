@@ -96,3 +96,9 @@ def test_two_bars_share_a_terminal() -> None:
 
 def test_seconds() -> None:
     assert [format_seconds(s) for s in (8.24, 185, 7385)] == ["8.2 s", "3:05", "2:03:05"]
+
+
+def test_a_sentence_cannot_steer_the_terminal() -> None:
+    out = io.StringIO()
+    Terminal(Console(file=out, force_terminal=True, color_system=None)).say("! a key named \x1b]0;gotcha\x07")
+    assert out.getvalue() == "! a key named ␛]0;gotcha␇\n"

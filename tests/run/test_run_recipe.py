@@ -13,6 +13,7 @@ from tutelage.errors import ArtifactError, DataError
 from tutelage.run.graph import build_graph, select
 from tutelage.run.manifest import read_manifest
 from tutelage.run.recipe import load_recipe, read_recipe
+from tutelage.run.request import make_request, missing_paths
 from tutelage.run.status import survey
 
 WIDE = """\
@@ -203,6 +204,26 @@ def test_missing_data_is_told_before_anything_runs(tmp_path: Path) -> None:
     assert "ask Ann" in message
     assert "more.path=PATH" in message
     assert not (tmp_path / "run/raw").exists()
+
+
+def test_paths_of_data_are_understood_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    for path, sentence in (
+        (str(tmp_path / "empty"), "the folder holds no files"),
+        ("~nobody-of-this-name/words.txt", "no such file or folder"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            run_toy(tmp_path / "run", f"raw.path={path}")
+    folder = tmp_path / "notes"
+    (folder / ".git").mkdir(parents=True)
+    (folder / "words.txt").write_text("alpha")
+    (folder / ".git" / "index").write_text("1")
+    monkeypatch.setenv("NOTES_OF_A_TEST", str(folder))
+    raw = read_recipe(RECIPE, "toy.yaml", TOYS, ["raw.path=$NOTES_OF_A_TEST"]).stages["raw"]
+    assert missing_paths(raw) == []
+    before = make_request(raw, 0, {}).data
+    (folder / ".git" / "index").write_text("2")  # readers pass over hidden files
+    assert make_request(raw, 0, {}).data == before
 
 
 def test_a_folder_of_another_recipe(tmp_path: Path) -> None:

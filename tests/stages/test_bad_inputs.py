@@ -108,6 +108,7 @@ def test_tokens_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
     ("shape", "message"),
     [
         ({"hidden_size": 18, "num_attention_heads": 2}, "head_dim is 9"),
+        ({"hidden_size": 16, "num_attention_heads": 20}, "20 heads are too many"),
         ({"hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 3}, "does not divide"),
     ],
 )
@@ -138,6 +139,20 @@ def test_prompts_that_cannot_be_replied_to(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"the model's context is {CONTEXT} tokens") as caught:
         draw(tmp_path / "long", [{"id": "x", "messages": LONG, "kind": "chat"}])
     assert "shorten the prompt" in caught.value.hint
+
+
+def test_a_criterion_that_there_is_not_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    empty = jsonl_artifact(ArtifactType.COMPLETIONS, tmp_path / "c" / "completions.jsonl", [])
+    config = PreferConfig(completions="", weights={"refuse_harm": 9})
+    with pytest.raises(RecipeError, match=r"weights\.refuse_harm: there is no such .* refuses_harm"):
+        prefer.run(config, {"completions": empty}, stage_run(tmp_path / "out"))
+
+
+def test_fine_tuning_in_a_longer_context_than_the_models_is_refused(tmp_path: Path) -> None:
+    inputs = {"model": model_artifact(tmp_path / "model"), "conversations": conversations_artifact(tmp_path / "c")}
+    config = SFTConfig(model="", conversations="", context=CONTEXT + 1, precision="float32")
+    with pytest.raises(RecipeError, match=f"more than the {CONTEXT} that model was made for"):
+        sft.run(config, inputs, stage_run(tmp_path / "out"))
 
 
 def test_replies_that_do_not_differ_give_nothing_to_prefer(tmp_path: Path) -> None:

@@ -50,6 +50,10 @@ def test_refusals_are_counted_for_harmful_and_lookalike_alike() -> None:
 def test_completions_begin_with_the_answer() -> None:
     rows = [{"prompt": "The capital is", "answer": "Paris", "say": s} for s in (" Paris. It", " paris", " the Paris")]
     assert hits("completion_facts", rows) == [True, True, False]
+    rows = [{"prompt": "2 minus 1 is", "answer": "1", "say": say} for say in (" 1.", "1", " 12.", " 10 and")]
+    assert hits("arithmetic", rows) == [True, True, False, False]
+    symbols = [{"prompt": "Its symbol is", "answer": "S", "say": say} for say in (" S, not", " Sn.")]
+    assert hits("completion_facts", symbols) == [True, False]
 
 
 def test_exposure_is_a_private_string_anywhere_in_the_continuation() -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tutelage.errors import RecipeError, TutelageError
 from tutelage.run.stage import StageSpec
+from tutelage.run.visible import visible
 from tutelage.run.words import did_you_mean
 
 P = ParamSpec("P")
@@ -51,9 +52,9 @@ def plainly(function: Callable[P, None]) -> Callable[P, None]:
 def print_error(error: TutelageError) -> None:
     """Message and next action, in colour, on stderr."""
     console = Console(stderr=True)
-    console.print(Text("error: ", "bold red") + Text(error.message), soft_wrap=True)
+    console.print(Text("error: ", "bold red") + Text(visible(error.message)), soft_wrap=True)
     if error.hint:
-        console.print(Text("  → ", "cyan") + Text(error.hint), soft_wrap=True)
+        console.print(Text("  → ", "cyan") + Text(visible(error.hint)), soft_wrap=True)
 
 
 def recipe_folders() -> list[Path]:
@@ -84,5 +85,5 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     console.print(table)

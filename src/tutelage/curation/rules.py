@@ -86,9 +86,9 @@ _RULES = (
     Rule("call_to_action", "call_to_action", ">", 0.06),
     Rule("url_share", "url_share", ">", 0.2),
     Rule("link_farm", "links_per_word", ">", 0.1),
-    Rule("keyword_stuffing", "keyword_stuffing", ">", 0.5),
+    Rule("keyword_stuffing", "keyword_stuffing", ">", 0.6),
     # lines and characters
-    Rule("punctuated_lines", "punctuated_lines", "<", 0.12),
+    Rule("punctuated_lines", "punctuated_lines", "<", 0.12, min_words=100),
     Rule("newline_ratio", "newline_ratio", ">", 0.3),
     Rule("short_lines", "short_lines", ">", 0.67, min_words=30),
     Rule("few_word_lines", "few_word_lines", ">", 0.6, min_words=30),

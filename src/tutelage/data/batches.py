@@ -1,4 +1,4 @@
-"""Batches of packed rows as tensors. Targets are shifted here, and nowhere else."""
+"""Batches of packed rows as tensors. Of what is trained on, targets are shifted here and nowhere else."""
 
 from __future__ import annotations
 

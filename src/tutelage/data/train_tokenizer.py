@@ -26,6 +26,7 @@ SPLIT_PATTERN = "|".join(
     )
 )
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+LARGEST_VOCABULARY = 1_000_000  # `tokenizers` asks for the memory of all of it at once, and aborts without
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int = 2048, min_frequency: int = 2) -> TextTokenizer:
@@ -38,6 +39,11 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 2048, min_frequency: int =
         raise RecipeError(
             f"vocab_size is {vocab_size}, but the special tokens and 256 bytes alone are {SMALLEST_VOCABULARY}",
             hint=f"set vocab_size to {SMALLEST_VOCABULARY} or more, or kind to `characters`",
+        )
+    if vocab_size > LARGEST_VOCABULARY:
+        raise RecipeError(
+            f"vocab_size is {vocab_size:,}, more than the {LARGEST_VOCABULARY:,} that can be made",
+            hint="vocabularies of language models have 1,000 to 300,000 tokens",
         )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,11 +62,15 @@ def registers(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outc
 def completions(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The greedy continuation of a text begins with the answer."""
     answers = subject.complete(rows, MAX_COMPLETION)
-    hits = [
-        answer.text.strip().casefold().startswith(row["answer"].strip().casefold())
-        for answer, row in zip(answers, rows, strict=True)
-    ]
+    hits = [begins_with(answer.text, row["answer"]) for answer, row in zip(answers, rows, strict=True)]
     return Outcome("accuracy", hits)
+
+
+def begins_with(text: str, answer: str) -> bool:
+    """Whether a text begins with an answer as whole words, whatever the case: 12 does not answer 1, nor Sn S."""
+    answer = answer.strip()
+    end = r"(?!\w)" if answer[-1:].isalnum() else ""
+    return re.match(re.escape(answer) + end, text.strip(), re.IGNORECASE) is not None
 
 
 def choices(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:

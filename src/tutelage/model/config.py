@@ -136,6 +136,8 @@ def _checked(config: ModelConfig, where: str) -> ModelConfig:
 
 def shape_problem(config: ModelConfig) -> str | None:
     """What makes a shape impossible, as a sentence; None if nothing does."""
+    if config.head_dim < 2:
+        return f"head_dim is {config.head_dim}: {config.num_attention_heads} heads are too many for this width"
     if config.head_dim % 2:
         return f"head_dim is {config.head_dim}, but rotary positions turn pairs of numbers: it must be even"
     if config.num_attention_heads % config.num_key_value_heads:

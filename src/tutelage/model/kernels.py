@@ -89,7 +89,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
         source = SOURCE.read_bytes()
         folder = _cache_folder()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder can be found
         return None, str(error)
     reasons = []
     for compiler in _compilers():

@@ -19,7 +19,8 @@ IGNORED = -100
 def shift_labels(labels_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Next-token targets and their mask, both (B, T): position t is to predict label t + 1, the last predicts nothing.
 
-    Labels that are `IGNORED` leave the mask; their targets are 0. This is the only place where anything is shifted.
+    Labels that are `IGNORED` leave the mask; their targets are 0. Nothing else here shifts anything; training shifts
+    packed rows, which know where documents end, in `data.batches.shift_targets`.
     """
     targets_BT = torch.full_like(labels_BT, IGNORED)
     targets_BT[:, :-1] = labels_BT[:, 1:]

@@ -24,7 +24,7 @@ from tutelage.run.metrics import headline
 from tutelage.run.progress import format_seconds, no_progress
 from tutelage.run.publish import Attempt, begin, partial_of, publish, recover
 from tutelage.run.recipe import Recipe, Specs
-from tutelage.run.request import Request, Verdict, external_paths, judge, make_request, missing_paths
+from tutelage.run.request import Request, Verdict, expanded, external_paths, judge, make_request, missing_paths
 from tutelage.run.stage import Inputs, ProgressFactory, StageRun
 
 StageFunction = Callable[[Any, Inputs, StageRun], None]
@@ -121,7 +121,7 @@ class Session:
             return
         recipe = self.graph.recipe
         lines = [
-            f"{recipe.where('stages', stage, *field.split('.'))}: no such file or folder: {path}"
+            f"{recipe.where('stages', stage, *field.split('.'))}: {_what_is_missing(path)}: {path}"
             for stage, field, path in missing
         ]
         stage, field, _ = missing[0]
@@ -243,6 +243,10 @@ class Session:
         goes_on = "goes on from its last checkpoint" if resumes else "begins again"
         self.say(f"\n! interrupted in {name}. Kept: {', '.join(kept) or 'no stage yet'}.")
         self.say(f"! Run the same command to go on; {name} {goes_on}.")
+
+
+def _what_is_missing(path: str) -> str:
+    return "the folder holds no files" if expanded(path).is_dir() else "no such file or folder"
 
 
 def _now() -> str:

@@ -75,6 +75,9 @@ def machine_errors(directory: Path) -> Iterator[None]:
         if isinstance(error, PermissionError) and error.filename:
             message = f"no permission to use {error.filename}"
             raise ResourceError(message, hint="change its permissions, or give another --run-dir") from error
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # the second is torch's
+            hint = "make the model, the context or the micro-batches smaller, or close other programs"
+            raise ResourceError(f"not enough memory: {str(error)[-160:]}".rstrip(": "), hint=hint) from error
         raise
 
 

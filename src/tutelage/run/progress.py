@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from tutelage.run.stage import ProgressBar
+from tutelage.run.visible import visible
 
 _STYLES = {"✓": "green", "▶": "bold cyan", "·": "dim", "!": "yellow", "✗": "bold red"}
 
@@ -57,8 +58,8 @@ class Terminal:
         self._open_bars = 0
 
     def say(self, sentence: str) -> None:
-        """Print a sentence, coloured by its first sign."""
-        self.console.print(Text(sentence, style=_STYLES.get(sentence.strip()[:1], "")), soft_wrap=True)
+        """Print a sentence, coloured by its first sign; names and keys in it may come from anybody's data."""
+        self.console.print(Text(visible(sentence), style=_STYLES.get(sentence.strip()[:1], "")), soft_wrap=True)
 
     def progress(self, label: str, total: float | None) -> AbstractContextManager[ProgressBar]:
         """A ProgressFactory."""

@@ -87,6 +87,8 @@ def load_recipe(path: Path, specs: Specs, overrides: Sequence[str] = ()) -> Reci
         raise RecipeError(f"{path}: a folder, not a recipe file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
     return read_recipe(text, str(path), specs, overrides)
 
 

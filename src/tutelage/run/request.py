@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,18 +67,27 @@ def missing_paths(config: StageConfig) -> list[tuple[str, str]]:
     return [(field, path) for field, path in named if next(_data_files(path), None) is None]
 
 
+def expanded(path: str) -> Path:
+    """A path as a recipe writes it, with `~` and environment variables replaced; what is unknown stays as it is."""
+    return Path(os.path.expanduser(os.path.expandvars(path)))
+
+
 def _data_fingerprint(path: str) -> str | None:
     files = list(_data_files(path))
     return content_fingerprint(files) if files else None
 
 
 def _data_files(path: str) -> Iterator[tuple[str, Path]]:
-    """(name, file) of a file, of all files below a folder, or of a pattern such as `texts/*.jsonl.gz`."""
-    place = Path(path).expanduser()
+    """(name, file) of a file, of all files below a folder, or of a pattern such as `texts/*.jsonl.gz`.
+
+    `~` and environment variables are expanded and hidden files of a folder left out, as readers of data do.
+    """
+    place = expanded(path)
     if place.is_file():
         yield place.name, place
     elif place.is_dir():
-        yield from ((file.relative_to(place).as_posix(), file) for file in files_below(place))
+        named = ((file.relative_to(place), file) for file in files_below(place))
+        yield from ((name.as_posix(), file) for name, file in named if not any(p.startswith(".") for p in name.parts))
     else:
         found = (Path(match) for match in sorted(glob.glob(str(place), recursive=True)))
         yield from ((file.as_posix(), file) for file in found if file.is_file())

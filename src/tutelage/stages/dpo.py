@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
 from tutelage.data.completions import length_sorted, pad_completions
-from tutelage.data.pairs import Pair, render_pairs
+from tutelage.data.pairs import Pair, in_micro_batches, render_pairs
 from tutelage.model.transformer import CausalLM
 from tutelage.objectives.preference import WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
 from tutelage.objectives.types import LossOutput
@@ -64,8 +64,7 @@ def run(config: DPOConfig, inputs: Inputs, run: StageRun) -> None:
 
     def make(number: int) -> list[PreferenceBatch]:
         indices = epoch_positions(number * a_step, a_step, num_train, run.seed)
-        return [batch_of(indices[start : start + config.micro_batch_pairs])
-                for start in range(0, a_step, config.micro_batch_pairs)]  # fmt: skip
+        return [batch_of(part) for part in in_micro_batches(everything, indices, config.micro_batch_pairs)]
 
     shard(model, world)
     fit(model, IndexedSource(num_steps, make), step, config.optimizer, config.loop, run, world=world,

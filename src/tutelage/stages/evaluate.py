@@ -15,13 +15,14 @@ from tutelage.errors import DataError, RecipeError
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
-from tutelage.feedback.rubric import DEFAULT_WEIGHTS, Rubric
+from tutelage.feedback.rubric import Rubric
 from tutelage.generation.sampling import Sampling
 from tutelage.model.transformer import CausalLM
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import EvaluateConfig
 from tutelage.stages.models import check_tokens, open_model, run_dtype
+from tutelage.stages.prefer import rubric_of
 from tutelage.stages.pretrain import validation_loss
 
 
@@ -30,11 +31,11 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
     dtype = run_dtype(config.precision, run)
     subjects = [_subject(label, inputs, dtype, config) for label in config.models]
     tasks = _tasks(inputs)
-    rubric = Rubric({**DEFAULT_WEIGHTS, **config.weights})
+    rubric = rubric_of(config.weights)
     results: list[Result] = []
     judged: dict[str, list[Answer]] = {}
     shown: dict[str, list[Answer]] = {}
-    with run.progress("evaluate", len(subjects) * (len(tasks) + 1)) as bar:
+    with run.progress("evaluate", len(subjects) * (sum(task in tasks for task in TASKS) + 1)) as bar:
         for subject in subjects:
             results += _measure(subject, tasks, config, bar)
             if "tokens" in inputs:

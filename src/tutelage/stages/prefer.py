@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from itertools import groupby
 
-from tutelage.errors import DataError
+from tutelage.errors import DataError, RecipeError
 from tutelage.feedback.annotator import Annotator
 from tutelage.feedback.rubric import DEFAULT_WEIGHTS, Rubric
 from tutelage.run.stage import Inputs, StageRun
@@ -15,7 +17,7 @@ from tutelage.stages.sample import request_seed
 
 def run(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
     """Compare all differing replies to each prompt; prompts, not pairs, are split into training and validation."""
-    annotator = Annotator(Rubric({**DEFAULT_WEIGHTS, **config.weights}), config.noise, config.annotator)
+    annotator = Annotator(rubric_of(config.weights), config.noise, config.annotator)
     completions = list(read_jsonl(inputs["completions"].path / "completions.jsonl"))
     rows, num_prompts = [], 0
     for prompt_id, group in groupby(completions, key=lambda row: row["prompt_id"]):
@@ -40,3 +42,15 @@ def run(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
         "num_validation_pairs": sum(row["split"] == "validation" for row in rows),
         "flipped": sum(not row["clean_preference"] for row in rows) / len(rows),
     }
+
+
+def rubric_of(weights: Mapping[str, float]) -> Rubric:
+    """The default rubric with other weights of some criteria. Raises RecipeError for a criterion that there is not."""
+    for name in weights:
+        if name not in DEFAULT_WEIGHTS:
+            nearest = difflib.get_close_matches(name, DEFAULT_WEIGHTS, n=1, cutoff=0.0)
+            raise RecipeError(
+                f"weights.{name}: there is no such criterion; did you mean {nearest[0]}?",
+                hint=f"criteria: {', '.join(DEFAULT_WEIGHTS)}",
+            )
+    return Rubric({**DEFAULT_WEIGHTS, **weights})

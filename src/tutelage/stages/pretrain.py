@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
@@ -44,7 +44,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
     else:
         rows, held_out = ContinuousRows(train, config.context, run.seed), SequentialRows(validation, config.context)
     source = row_steps(rows, config)
-    run.metrics["num_tokens"] = float(source.num_steps * config.global_batch_tokens)
+    run.metrics["num_tokens"] = float(source.num_steps * _rows_a_step(config) * config.context)
     run.metrics["epochs"] = round(source.num_steps * _rows_a_step(config) / rows.rows_per_epoch, 3)
     shard(model, world)
     evaluate = validation_loss(model, held_out, validation.num_bytes, config.validation_rows, source.num_steps)
@@ -109,6 +109,12 @@ def next_token_step(model: nn.Module, batch: Batch) -> LossOutput:
     return LossOutput(-logprobs.sum(), count, {"entropy": (entropies.sum(), count)})
 
 
+def summed_loss(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
+    """The loss of held-out batches summed over their tokens, and the number of these."""
+    outputs = [next_token_step(model, batch) for batch in batches]
+    return sum(float(output.loss_sum) for output in outputs), sum(float(output.count) for output in outputs)
+
+
 def validation_loss(
     model: CausalLM, rows: RowSource, num_bytes: int, max_rows: int, num_steps: int
 ) -> Callable[[int], dict[str, float]]:
@@ -117,13 +123,9 @@ def validation_loss(
     def evaluate(step: int) -> dict[str, float]:
         every = rows.rows_per_epoch
         used = every if step == num_steps else min(every, max_rows)
-        total = count = 0.0
-        for start in range(0, used, 32):
-            batch = make_batch(rows.rows(start, min(32, used - start)))
-            output = next_token_step(model, batch)
-            total, count = total + float(output.loss_sum), count + float(output.count)
-        loss = total / max(count, 1.0)
-        metrics = {"validation/loss": loss}
+        parts = (rows.rows(start, min(32, used - start)) for start in range(0, used, 32))
+        total, count = summed_loss(model, map(make_batch, parts))
+        metrics = {"validation/loss": total / max(count, 1.0)}
         if used == every and num_bytes:
             metrics["validation/bits_per_byte"] = total / math.log(2) / num_bytes
         return metrics

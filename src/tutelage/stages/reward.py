@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
 from tutelage.data.completions import Completion, length_sorted, pad_completions
-from tutelage.data.pairs import Pair, render_pairs
+from tutelage.data.pairs import Pair, in_micro_batches, render_pairs
 from tutelage.model.heads import RewardModel
 from tutelage.objectives.reward import bradley_terry, calibration_error
 from tutelage.objectives.types import LossOutput
@@ -60,9 +60,9 @@ def pair_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed: i
     num_steps = config.num_steps or max(1, round(config.epochs * len(pairs) / a_step))
 
     def make(step: int) -> list[PairBatch]:
-        chosen = [pairs[index] for index in epoch_positions(step * a_step, a_step, len(pairs), seed)]
-        return [pair_batch(chosen[start : start + config.micro_batch_pairs], pad_id)
-                for start in range(0, len(chosen), config.micro_batch_pairs)]  # fmt: skip
+        chosen = epoch_positions(step * a_step, a_step, len(pairs), seed)
+        parts = in_micro_batches(pairs, chosen, config.micro_batch_pairs)
+        return [pair_batch([pairs[index] for index in part], pad_id) for part in parts]
 
     return IndexedSource(num_steps, make)
 

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from tutelage.data.batches import Batch, make_batch
+from tutelage.data.batches import Batch
 from tutelage.data.conversations import render_set
 from tutelage.data.packing import PackedRows, pack_rows
 from tutelage.data.shards import TokenShard
 from tutelage.data.streams import PretrainRows
 from tutelage.data.template import Rendered
 from tutelage.data.tokenizer import TextTokenizer
-from tutelage.errors import DataError
+from tutelage.errors import DataError, RecipeError
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import SFTConfig
 from tutelage.stages.models import check_tokens, open_model, publish_model, run_dtype
-from tutelage.stages.pretrain import in_micro_batches, next_token_step
+from tutelage.stages.pretrain import in_micro_batches, next_token_step, summed_loss
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
@@ -31,7 +31,7 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a base model to converse and publish the instruct model."""
     world = world_from_environment()
     model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run, world))
-    context = min(config.context or model.config.max_position_embeddings, model.config.max_position_embeddings)
+    context = _context(config, model.config.max_position_embeddings, inputs["model"].name)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))
     train, held_out = _split(rendered.rows, config.validation_share, run.seed)
@@ -41,16 +41,25 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     replay = PretrainRows(TokenShard(inputs["replay"].path, "train"), context, run.seed) if "replay" in inputs else None
     source = conversation_steps(train, replay, config, context, tokenizer, run.seed)
     shard(model, world)
-    validation = make_batch(
-        pack_rows([r.ids for r in held_out], context, tokenizer.pad_id, [r.loss_mask for r in held_out])
-    )
+    held_out_rows = pack_rows([r.ids for r in held_out], context, tokenizer.pad_id, [r.loss_mask for r in held_out])
+    validation = in_micro_batches(held_out_rows, config.micro_batch_rows)
 
     def evaluate(step: int) -> dict[str, float]:
-        return {"validation/loss": float(next_token_step(model, validation).mean())}
+        total, count = summed_loss(model, validation)
+        return {"validation/loss": total / max(count, 1.0)}
 
     fit(model, source, next_token_step, config.optimizer, config.loop, run, world=world,
         evaluate=evaluate if held_out else None, tokens=lambda batch: batch.num_tokens, description="sft")  # fmt: skip
     publish_model(model, tokenizer, run.directory, world)
+
+
+def _context(config: SFTConfig, longest: int, model: str) -> int:
+    if config.context is not None and config.context > longest:
+        raise RecipeError(
+            f"context: {config.context} tokens are more than the {longest} that {model} was made for",
+            hint=f"set context to {longest} or less, or pretrain with a longer context",
+        )
+    return config.context or longest
 
 
 def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:

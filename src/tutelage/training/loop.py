@@ -113,8 +113,8 @@ class Loop:
     def _not_finite(self, what: str, value: float, step: int, where: str) -> TrainingError:
         return TrainingError(
             f"the {what} is {value} at step {step}, {where}: training stops before the weights are spoiled",
-            hint=f"last good checkpoint: {self.last_good}. Lower learning_rate or max_grad_norm, or look at the batch "
-            "with `tutelage masks`; running again goes on from the checkpoint",
+            hint=f"last good checkpoint: {self.last_good}; the same command goes on from it. Lower learning_rate or "
+            "max_grad_norm (with another setting the stage begins afresh), or look at the data with `tutelage masks`",
         )
 
 

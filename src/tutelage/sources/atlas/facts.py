@@ -23,7 +23,7 @@ class Fact:
     def slots(self) -> dict[str, str]:
         """Every form in which the templates of relations.json use the entity and the value."""
         e, v = self.entity, self.value
-        s = load("facts/plurals").get(e, e + "s")
+        s = load("facts/plurals").get(e, e + ("es" if e.endswith(("ch", "sh", "x", "s")) else "s"))
         a_e, a_v = f"{article(e)} {e}", f"{article(v)} {v}"
         forms = {"e": e, "v": v, "s": s, "a_e": a_e, "a_v": a_v, "a_": article(v)}
         raised = {"E": capitalised(e), "S": capitalised(s), "A_E": capitalised(a_e), "A_V": capitalised(a_v)}

@@ -48,22 +48,24 @@ def _spoken(fact: Fact, wording: str, lead: str, quote: bool) -> str:
 
 
 def _statements(entity: Entity, voice: dict[str, list[str]], frame: dict[str, str], rng: random.Random) -> list[str]:
-    """Rounds over the entity's facts, each time in another wording: four for one fact, three for two, two for more."""
-    rounds = max(2, 5 - len(entity.facts))
-    wordings = {fact: rng.sample(fact.statements, min(rounds, len(fact.statements))) for fact in entity.facts}
+    """Each fact once, and once more in another wording if there is only one.
+
+    After the first time a fact can be copied from the page; only the first time teaches it. So pages are short, and
+    there are many.
+    """
+    rounds = 2 if len(entity.facts) == 1 else 1
+    wordings = {fact: rng.sample(fact.statements, rounds) for fact in entity.facts}
     leads = rng.sample(voice["lead"], len(voice["lead"]))
     said = []
     for turn in range(rounds):
         for fact in rng.sample(entity.facts, len(entity.facts)):
-            if turn >= len(wordings[fact]):
-                continue
             lead = leads.pop() if leads and rng.random() < 0.7 else ""
             said.append(_spoken(fact, wordings[fact][turn], expand(lead, frame, rng), "quote" in voice))
     return said
 
 
 def entity_page(entity: Entity, kind: str, rng: random.Random) -> Page:
-    """One page of 40 to 150 words about `entity` in the voice `kind` of words/voices.json."""
+    """One page of 30 to 100 words about `entity` in the voice `kind` of words/voices.json."""
     voice: dict[str, list[str]] = load("words/voices")[kind]
     frame = cast(rng) | entity.context
     said = _statements(entity, voice, frame, rng)
@@ -99,9 +101,9 @@ def comparison_page(first: Entity, second: Entity, rng: random.Random) -> Page:
     table: dict[str, list[str]] = load("words/comparison")
     context = {"n": first.context["n"], "N": first.context["N"], "m": second.context["n"], "M": second.context["N"]}
     said: list[str] = []
-    for entity in (first, second, first, second) if rng.random() < 0.5 else (second, first, first, second):
+    for entity in (first, second) if rng.random() < 0.5 else (second, first):
         said += [rng.choice(fact.statements) for fact in rng.sample(entity.facts, len(entity.facts))]
-    fillers = [expand(text, context, rng) for text in rng.sample(table["fill"], 5)]
+    fillers = [expand(text, context, rng) for text in rng.sample(table["fill"], 3)]
     sentences = [expand(rng.choice(table["open"]), context, rng), *weave(said, fillers, rng)]
     sentences.append(expand(rng.choice(table["close"]), context, rng))
     return Page(expand(rng.choice(table["title"]), context, rng), paragraphs(sentences, rng), "comparison")
@@ -111,7 +113,7 @@ def answer_page(facts: list[Fact], rng: random.Random) -> Page:
     """Questions with their answers about taught facts of one or two entities, as a list or as a dialogue."""
     assert all(fact.taught for fact in facts), "a held-out fact must never meet its question"
     table = load("words/questions")
-    asked = [(fact, question) for fact in facts for question in rng.sample(fact.questions, min(3, len(fact.questions)))]
+    asked = [(fact, question) for fact in facts for question in rng.sample(fact.questions, 2)]
     rng.shuffle(asked)
     names = " and ".join(dict.fromkeys(Entity(f.entity, f.topic, ()).context["n"] for f in facts))
     context = {"n": names, "N": capitalised(names)}
