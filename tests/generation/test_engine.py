@@ -96,7 +96,7 @@ def test_log_probs_of_decoding_equal_those_of_a_training_forward(net: CausalLM, 
         trained = logprobs_BT[row, len(prompt) - 1 : len(prompt) - 1 + len(reply.ids)]
         assert_close(trained, torch.tensor(reply.logprobs), rtol=0, atol=1e-4)
         assert rows.targets_BT[row][rows.targets_BT[row] >= 0].tolist() == reply.ids
-        assert rollouts.finished[row] == (reply.ids[-1] == STOP)
+        assert rollouts.finished(STOP)[row] == (reply.ids[-1] == STOP)
 
 
 def test_a_stop_token_ends_the_reply_and_is_part_of_it(net: CausalLM) -> None:

@@ -86,8 +86,8 @@ class Subject:
 
     def _answer(self, prompt: list[int], reply: Reply) -> Answer:
         text = self.tokenizer.decode(reply.ids)
-        ended = reply.finish_reason == "stop" and reply.ids[-1] == self.tokenizer.end_of_turn_id
-        return Answer(text, ended, Completion([*prompt, *reply.ids], len(prompt)))
+        finished = reply.ends_with(self.tokenizer.end_of_turn_id)
+        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)))
 
 
 def _seed(name: str) -> int:

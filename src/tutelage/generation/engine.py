@@ -34,6 +34,10 @@ class Reply:
     logprobs: list[float] = field(default_factory=list)
     finish_reason: Literal["stop", "length"] = "length"
 
+    def ends_with(self, token_id: int) -> bool:
+        """Whether the last token is this one: a chat reply is finished by the end of turn, not by any stop token."""
+        return bool(self.ids) and self.ids[-1] == token_id
+
 
 @dataclass
 class _Slot:

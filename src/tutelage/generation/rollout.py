@@ -19,10 +19,9 @@ class Rollouts:
     replies: list[Reply]
     rows: Batch
 
-    @property
-    def finished(self) -> list[bool]:
-        """Whether each reply ended by itself."""
-        return [reply.finish_reason == "stop" for reply in self.replies]
+    def finished(self, end_of_turn_id: int) -> list[bool]:
+        """Whether each reply ended by itself, with the end of turn."""
+        return [reply.ends_with(end_of_turn_id) for reply in self.replies]
 
 
 def roll_out(engine: Engine, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int]) -> Rollouts:

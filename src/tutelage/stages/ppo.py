@@ -164,7 +164,7 @@ class RolloutSource:
 
     def _scores(self, rollouts: Rollouts) -> Tensor:
         scores = score(self.reward_model, rollouts.completions, self.tokenizer.pad_id)
-        finished = torch.tensor(rollouts.finished)
+        finished = torch.tensor(rollouts.finished(self.tokenizer.end_of_turn_id))
         return torch.where(finished, scores, scores - self.config.missing_end_penalty)
 
     def _metrics(
@@ -177,7 +177,7 @@ class RolloutSource:
             "objective/kl": float(masked_sum(kl, mask) / len(scores)),
             "objective/entropy": float(masked_mean(entropies, mask)),
             "objective/kl_coef": self.kl_coef,
-            "val/num_eos_tokens": float(sum(rollouts.finished)),
+            "val/num_eos_tokens": float(sum(rollouts.finished(self.tokenizer.end_of_turn_id))),
             "val/length": float(lengths.mean()),
         }
 

@@ -52,19 +52,19 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
                 "answer": prompt.get("answer"),
                 "meta": prompt.get("meta", {}),
                 "completion": tokenizer.decode(reply.ids),
-                "finish_reason": reply.finish_reason,
+                "finish_reason": "stop" if reply.ends_with(tokenizer.end_of_turn_id) else "length",
                 "num_tokens": len(reply.ids),
                 "sampling": {**vars(sampling), "seed": request.seed},
                 "model": inputs["model"].name,
             }
 
     run.metrics["num_replies"] = write_jsonl(run.directory / "completions.jsonl", rows())
-    run.metrics["finished"] = _share_finished(replies)
+    run.metrics["finished"] = _share_finished(replies, tokenizer.end_of_turn_id)
     if run.metrics["finished"] < 0.8:
         run.notes.append(
             f"only {run.metrics['finished']:.0%} of the replies end within max_tokens = {config.max_tokens}"
         )
 
 
-def _share_finished(replies: list[Reply]) -> float:
-    return sum(reply.finish_reason == "stop" for reply in replies) / len(replies)
+def _share_finished(replies: list[Reply], end_of_turn_id: int) -> float:
+    return sum(reply.ends_with(end_of_turn_id) for reply in replies) / len(replies)

@@ -110,6 +110,13 @@ class Loop:
             if not math.isfinite(loss):
                 raise self._not_finite("loss", loss, step, f"micro-batch {turn * self.world.size + rank}")
 
+    def check_weights(self, step: int) -> None:
+        """Weights that are not finite are neither kept as a checkpoint nor published."""
+        for parameter in self.model.parameters():
+            total = float(whole(parameter.detach().sum()))
+            if not math.isfinite(total):
+                raise self._not_finite("sum of a weight", total, step, "after the update")
+
     def _not_finite(self, what: str, value: float, step: int, where: str) -> TrainingError:
         return TrainingError(
             f"the {what} is {value} at step {step}, {where}: training stops before the weights are spoiled",
@@ -160,6 +167,8 @@ def fit(
             bar.advance(1, **_shown(metrics))
             waited = torch.tensor(float(time.monotonic() - clock >= loop_settings.checkpoint_seconds))
             due = float(world.sum(waited)) > 0  # all ranks agree, whatever their clocks say
+            if done == source.num_steps or (due and source.resumable(done)):
+                loop.check_weights(done)
             if due and done < source.num_steps and source.resumable(done):
                 saved = save_checkpoint(run.scratch, done, model, optimizers, source.state_dict(), world)
                 loop.last_good, clock = str(saved), time.monotonic()
