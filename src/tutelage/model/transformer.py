@@ -219,10 +219,11 @@ class CausalLM(nn.Module):
         return logits.float()
 
 
-def initialise(model: CausalLM, seed: int, zero_outputs: bool = True) -> CausalLM:
-    """Random weights from a seed: normal(0, initializer_range); residual outputs start at zero if asked.
+def initialise(model: CausalLM, seed: int, embedding_std: float | None = None) -> CausalLM:
+    """Random weights from a seed: normal(0, initializer_range), embeddings normal(0, embedding_std).
 
-    Zero outputs make every block the identity at the start, which suits Muon and deep residual streams.
+    Residual outputs start at zero: every block is the identity at first, which suits Muon and deep residual streams.
+    Embeddings far smaller than one step of the optimiser would be thrown about by the first steps.
     """
     generator = torch.Generator().manual_seed(seed)
     residual_outputs: Sequence[str] = ("o_proj.weight", "down_proj.weight")
@@ -231,8 +232,10 @@ def initialise(model: CausalLM, seed: int, zero_outputs: bool = True) -> CausalL
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:
             nn.init.ones_(parameter)
-        elif zero_outputs and name.endswith(tuple(residual_outputs)):
+        elif name.endswith(tuple(residual_outputs)):
             nn.init.zeros_(parameter)
+        elif name.endswith("embed_tokens.weight") and embedding_std is not None:
+            nn.init.normal_(parameter, 0.0, embedding_std, generator=generator)
         else:
             nn.init.normal_(parameter, 0.0, model.config.initializer_range, generator=generator)
     return model

@@ -167,6 +167,9 @@ class ModelSettings(Strict):
     rope_theta: float = Field(default=10_000.0, gt=0)
     tie_word_embeddings: bool = Field(default=False, description="One matrix for embeddings and output head.")
     initializer_range: float = Field(default=0.02, gt=0)
+    embedding_std: float | None = Field(
+        default=None, gt=0, description="Of the first token embeddings; default: initializer_range."
+    )
 
 
 class GradientConfig(StageConfig):
@@ -177,6 +180,13 @@ class GradientConfig(StageConfig):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Of activations; weights are float32. `auto` measures which is faster here."
     )
+
+    @field_validator("optimizer", "loop", mode="before")
+    @classmethod
+    def _onto_the_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """A part of the settings changes that part of this stage's default, not of some other one."""
+        default = cls.model_fields[str(info.field_name)].default
+        return {**default.model_dump(), **value} if isinstance(value, dict) else value
 
 
 class PretrainConfig(GradientConfig):

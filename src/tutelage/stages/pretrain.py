@@ -34,7 +34,8 @@ def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
     check_tokens(inputs["tokens"], tokenizer, inputs["tokenizer"])
     tokens = inputs["tokens"].path
     manifest = read_manifest(tokens)
-    model = initialise(CausalLM(model_config(config.model, tokenizer.vocab_size, config.context), dtype), run.seed)
+    shape = model_config(config.model, tokenizer.vocab_size, config.context)
+    model = initialise(CausalLM(shape, dtype), run.seed, config.model.embedding_std)
     run.metrics["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     train, validation = TokenShard(tokens, "train"), TokenShard(tokens, "validation")
     rows: RowSource

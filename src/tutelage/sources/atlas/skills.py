@@ -127,13 +127,13 @@ def skill_pages(requests: list[Request], scale: float, rng: random.Random) -> li
     """All pages that are not about entities; `scale` is 1 at the default size."""
     countries: list[str] = list(load("words/languages")["countries"])
     pages: list[Page] = []
-    for maker, count in ((arithmetic_page, 120), (reasoning_page, 140), (story_page, 120), (code_page, 100)):
+    for maker, count in ((arithmetic_page, 80), (reasoning_page, 90), (story_page, 60), (code_page, 80)):
         pages += [maker(rng) for _ in range(round(count * scale))]
     for language in ("fr", "es"):
         pages += [
-            language_page(country, language, rng) for country in countries for _ in range(max(1, round(3 * scale)))
+            language_page(country, language, rng) for country in countries for _ in range(max(1, round(2 * scale)))
         ]
-    copies = {"explain": 4, "howto": 4, "lookalike": 1}
+    copies = {"explain": 3, "howto": 2, "lookalike": 1}
     for request in requests:
         pages += [request_page(request, rng) for _ in range(round(copies.get(request.kind, 0) * scale))]
     return pages
