@@ -83,7 +83,7 @@ def test_fine_tuning_teaches_the_reply_and_its_end(tmp_path: Path) -> None:
 def test_a_reward_model_learns_the_order_and_its_scores_average_zero(tmp_path: Path) -> None:
     inputs = {"model": model_artifact(tmp_path / "m"), "preferences": preferences_artifact(tmp_path / "p")}
     run = stage_run(tmp_path / "out")
-    config = RewardConfig(model="", preferences="", num_steps=40, pairs_a_step=25, optimizer=optimizer(0.01), **F32)
+    config = RewardConfig(model="", preferences="", num_steps=40, prompts_a_step=25, optimizer=optimizer(0.01), **F32)
     reward.run(config, inputs, run)
     assert curve(run, "accuracy")[-1] == 1
     held_out = [row for row in read_jsonl(tmp_path / "p" / "preferences.jsonl") if row["split"] == "validation"]

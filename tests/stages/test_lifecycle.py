@@ -37,7 +37,7 @@ stages:
              conversations_a_step: 8, {TRAIN}}}
   replies: {{stage: sample, model: instruct, prompts: atlas.prompts, num_replies: 3, max_tokens: 8}}
   preferences: {{stage: prefer, completions: replies, validation_share: 0.3}}
-  reward: {{stage: reward, model: instruct, preferences: preferences, pairs_a_step: 4, {TRAIN}}}
+  reward: {{stage: reward, model: instruct, preferences: preferences, prompts_a_step: 4, {TRAIN}}}
   ppo: {{stage: ppo, model: instruct, reward_model: reward, prompts: atlas.prompts, num_rollout_batches: 1,
         rollouts_a_batch: 4, max_tokens: 6, precision: float32}}
   dpo: {{stage: dpo, model: instruct, preferences: preferences, pairs_a_step: 4, {TRAIN}}}

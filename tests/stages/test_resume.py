@@ -46,7 +46,7 @@ def sft_stage(inputs: dict[str, Artifact]) -> Stage:
 
 
 def reward_stage(inputs: dict[str, Artifact]) -> Stage:
-    config = RewardConfig(model="", preferences="", num_steps=4, pairs_a_step=6, micro_batch_pairs=4, **COMMON)
+    config = RewardConfig(model="", preferences="", num_steps=4, prompts_a_step=6, micro_batch_prompts=4, **COMMON)
     return lambda run: reward.run(config, inputs, run)
 
 

@@ -23,7 +23,11 @@ SFT: dict[str, Any] = {
     "validation_share": 0.2,
     "loop": {"evaluate_every": 2, "checkpoint_seconds": 0},
 }
-PAIRS = {"num_steps": 4, "pairs_a_step": 6, "micro_batch_pairs": 2, "loop": {"checkpoint_seconds": 0}}
+SHORT = {"num_steps": 4, "loop": {"checkpoint_seconds": 0}}
+BATCHES = {
+    "dpo": {"pairs_a_step": 6, "micro_batch_pairs": 2},
+    "reward": {"prompts_a_step": 6, "micro_batch_prompts": 2},
+}
 MUON = {"kind": "muon", "learning_rate": 0.003, "muon_learning_rate": 0.01}
 
 
@@ -85,6 +89,6 @@ def test_a_checkpoint_is_taken_up_by_another_number_of_processes(tmp_path: Path,
 @pytest.mark.parametrize("stage", ["reward", "dpo"])
 def test_preference_stages_in_two_processes(tmp_path: Path, stage: str) -> None:
     inputs = prepare(tmp_path)
-    run_stage(stage, tmp_path, "one", inputs, PAIRS)
-    launch(2, stage, tmp_path, "two", PAIRS)
+    run_stage(stage, tmp_path, "one", inputs, SHORT | BATCHES[stage])
+    launch(2, stage, tmp_path, "two", SHORT | BATCHES[stage])
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-4, atol=1e-5)

@@ -310,12 +310,13 @@ class RewardConfig(GradientConfig):
     stage: Literal["reward"] = "reward"
     model: ModelInput = Field(description="The model whose weights it starts from.")
     preferences: PreferencesInput = Field(description="Pairs to learn from and to be measured on.")
-    pairs_a_step: int = Field(default=32, ge=1)
-    micro_batch_pairs: int = Field(default=8, ge=1, description="Pairs in one forward; never changes a result.")
+    prompts_a_step: int = Field(default=16, ge=1, description="Prompts in one optimiser step, each with all its pairs.")
+    micro_batch_prompts: int = Field(default=8, ge=1, description="Prompts in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)
     num_steps: int | None = Field(default=None, ge=1)
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
-    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=3e-4, warmup_share=0.05)
+    loop: LoopSettings = LoopSettings(evaluate_every=100)
+    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)
 
 
 class DPOConfig(GradientConfig):
@@ -333,6 +334,7 @@ class DPOConfig(GradientConfig):
     micro_batch_pairs: int = Field(default=8, ge=1, description="Pairs in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)
     num_steps: int | None = Field(default=None, ge=1)
+    loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
 from tutelage.data.completions import Completion, length_sorted, pad_completions
-from tutelage.data.pairs import Pair, in_micro_batches, render_pairs
+from tutelage.data.pairs import Pair, render_pairs
 from tutelage.model.heads import RewardModel
 from tutelage.objectives.reward import bradley_terry, calibration_error
 from tutelage.objectives.types import LossOutput
@@ -24,10 +24,12 @@ from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
 
-class PairBatch(NamedTuple):
-    """2B padded rows, chosen ones first; weights (B,)."""
+class RankingBatch(NamedTuple):
+    """All pairs of several prompts. Every completion is one of R padded rows, however many pairs it is in."""
 
     rows: Batch
+    chosen_B: Tensor  # row numbers
+    rejected_B: Tensor
     weights_B: Tensor
 
 
@@ -47,30 +49,51 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     def evaluate(step: int) -> dict[str, float]:
         return pair_accuracy(lambda rows: score(model, rows, tokenizer.pad_id), held_out)
 
-    fit(model, pair_steps(pairs.train, config, tokenizer.pad_id, run.seed), _step(config.centring), config.optimizer,
+    fit(model, ranking_steps(pairs.train, config, tokenizer.pad_id, run.seed), _step(config.centring), config.optimizer,
         config.loop, run, world=world, evaluate=evaluate if held_out else None, description="reward")  # fmt: skip
     if held_out:
         _finish(model, held_out, tokenizer.pad_id, run)
     publish_model(model, tokenizer, run.directory, world)
 
 
-def pair_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed: int) -> IndexedSource[PairBatch]:
-    """Steps of `pairs_a_step` pairs, shuffled anew each epoch."""
-    a_step = min(config.pairs_a_step, len(pairs))
-    num_steps = config.num_steps or max(1, round(config.epochs * len(pairs) / a_step))
+def ranking_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed: int) -> IndexedSource[RankingBatch]:
+    """Steps of `prompts_a_step` prompts with all their pairs (2203.02155, section 3.5), shuffled anew each epoch."""
+    prompts = by_prompt(pairs)
+    a_step = min(config.prompts_a_step, len(prompts))
+    num_steps = config.num_steps or max(1, round(config.epochs * len(prompts) / a_step))
 
-    def make(step: int) -> list[PairBatch]:
-        chosen = epoch_positions(step * a_step, a_step, len(pairs), seed)
-        parts = in_micro_batches(pairs, chosen, config.micro_batch_pairs)
-        return [pair_batch([pairs[index] for index in part], pad_id) for part in parts]
+    def make(step: int) -> list[RankingBatch]:
+        chosen = [prompts[index] for index in epoch_positions(step * a_step, a_step, len(prompts), seed)]
+        chosen.sort(key=lambda group: max(len(pair.chosen.ids) for pair in group))  # like lengths: less padding
+        size = config.micro_batch_prompts
+        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        return [ranking_batch([pair for group in part for pair in group], pad_id) for part in parts]
 
     return IndexedSource(num_steps, make)
 
 
-def pair_batch(pairs: Sequence[Pair], pad_id: int) -> PairBatch:
-    """Pad B pairs into 2B rows. The loss is divided by the sum of the weights, which the pairs of one prompt share."""
-    rows = pad_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
-    return PairBatch(rows, torch.tensor([pair.weight for pair in pairs]))
+def by_prompt(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Pairs gathered by their prompt, in the order of first appearance."""
+    groups: dict[tuple[int, ...], list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(tuple(pair.chosen.ids[: pair.chosen.num_prompt]), []).append(pair)
+    return list(groups.values())
+
+
+def ranking_batch(pairs: Sequence[Pair], pad_id: int) -> RankingBatch:
+    """Pad the distinct completions of B pairs; the loss is divided by the sum of the pairs' weights."""
+    distinct, numbers = distinct_completions([p.chosen for p in pairs] + [p.rejected for p in pairs])
+    chosen_B, rejected_B = torch.tensor(numbers).chunk(2)
+    weights_B = torch.tensor([pair.weight for pair in pairs])
+    return RankingBatch(pad_completions(distinct, pad_id), chosen_B, rejected_B, weights_B)
+
+
+def distinct_completions(completions: Sequence[Completion]) -> tuple[list[Completion], list[int]]:
+    """The completions without repetition, and for each given one its number among them."""
+    numbers: dict[tuple[int, ...], int] = {}
+    places = [numbers.setdefault(tuple(completion.ids), len(numbers)) for completion in completions]
+    first = {place: completion for place, completion in zip(reversed(places), reversed(completions), strict=True)}
+    return [first[number] for number in range(len(numbers))], places
 
 
 def last_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -79,11 +102,11 @@ def last_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
     return torch.arange(len(columns)), columns
 
 
-def _step(centring: float) -> Callable[[nn.Module, PairBatch], LossOutput]:
-    def step(model: nn.Module, batch: PairBatch) -> LossOutput:
+def _step(centring: float) -> Callable[[nn.Module, RankingBatch], LossOutput]:
+    def step(model: nn.Module, batch: RankingBatch) -> LossOutput:
         rows = batch.rows
         scores = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, last_tokens(rows))
-        chosen_B, rejected_B = scores.chunk(2)
+        chosen_B, rejected_B = scores[batch.chosen_B], scores[batch.rejected_B]
         return bradley_terry(chosen_B, rejected_B, weights_B=batch.weights_B, centring=centring)
 
     return step
@@ -101,7 +124,9 @@ def score(model: RewardModel, completions: Sequence[Completion], pad_id: int, ma
 
 def pair_accuracy(scorer: Callable[[Sequence[Completion]], Tensor], pairs: Sequence[Pair]) -> dict[str, float]:
     """Share of held-out pairs ordered as labelled (a tie counts ½), the same without flips if known, and ECE."""
-    margins = scorer([pair.chosen for pair in pairs]) - scorer([pair.rejected for pair in pairs])
+    distinct, numbers = distinct_completions([p.chosen for p in pairs] + [p.rejected for p in pairs])
+    chosen, rejected = scorer(distinct)[numbers].chunk(2)
+    margins = chosen - rejected
     metrics = {
         "validation/accuracy": _accuracy(margins),
         "validation/margin": float(margins.mean()),

@@ -18,6 +18,7 @@ _AT_MOST: Mapping[str, int] = {
     "conversations_a_step": 16,
     "replay_rows": 2,
     "pairs_a_step": 8,
+    "prompts_a_step": 4,
     "num_replies": 2,
     "max_tokens": 24,
     "facts": 44,
