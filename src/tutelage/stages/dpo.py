@@ -68,7 +68,8 @@ def run(config: DPOConfig, inputs: Inputs, run: StageRun) -> None:
 
     shard(model, world)
     fit(model, IndexedSource(num_steps, make), step, config.optimizer, config.loop, run, world=world,
-        evaluate=evaluate if held_out else None, description="dpo")  # fmt: skip
+        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.rows.num_tokens,
+        description="dpo")  # fmt: skip
     _explain(run)
     publish_model(model, tokenizer, run.directory, world)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
 
+from tutelage.data.batches import make_batch
 from tutelage.data.shards import TokenShard, read_manifest
 from tutelage.data.streams import PretrainRows, SequentialRows
 from tutelage.errors import DataError, RecipeError
@@ -23,7 +25,7 @@ from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import EvaluateConfig
 from tutelage.stages.models import check_tokens, open_model, run_dtype
 from tutelage.stages.prefer import rubric_of
-from tutelage.stages.pretrain import validation_loss
+from tutelage.stages.pretrain import row_losses
 
 
 def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
@@ -40,7 +42,7 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
             results += _measure(subject, tasks, config, bar)
             if "tokens" in inputs:
                 check_tokens(inputs["tokens"], subject.tokenizer, inputs[f"models.{subject.label}"])
-                results += _held_out(subject.label, subject.model, inputs)
+                results += _held_out(subject.label, subject.model, inputs, run.seed)
             sampled = Sampling(config.max_tokens, config.preference_temperature)
             judged[subject.label] = subject.reply(tasks.get("preference", []), sampled)
             shown[subject.label] = subject.reply(tasks.get("showcase", []), Sampling(config.max_tokens, 0.0))
@@ -95,15 +97,18 @@ def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: Evalu
     return results
 
 
-def _held_out(label: str, model: CausalLM, inputs: Inputs) -> list[Result]:
-    """Bits a byte of the validation documents: how much language a model has kept."""
+def _held_out(label: str, model: CausalLM, inputs: Inputs, seed: int) -> list[Result]:
+    """Bits a byte of the validation documents, with an interval by resampling packed rows."""
     folder, context = inputs["tokens"].path, model.config.max_position_embeddings
     shard = TokenShard(folder, "validation")
     rows = PretrainRows(shard, context, 0) if read_manifest(folder)["boundaries"] else SequentialRows(shard, context)
-    with torch.no_grad():
-        metrics = validation_loss(model, rows, shard.num_bytes, rows.rows_per_epoch, 0)(0)
-    bits = metrics["validation/bits_per_byte"]
-    return [estimated(label, "heldout", "bits_per_byte", Estimate(bits, bits, bits, len(shard)))]
+    losses: list[float] = []
+    for start in range(0, rows.rows_per_epoch, 32):
+        losses += row_losses(model, make_batch(rows.rows(start, min(32, rows.rows_per_epoch - start))))
+    nats = bootstrap_mean(losses, seed=seed)
+    scale = len(losses) / math.log(2) / shard.num_bytes
+    bits = Estimate(nats.value * scale, nats.ci_low * scale, nats.ci_high * scale, len(losses))
+    return [estimated(label, "heldout", "bits_per_byte", bits)]
 
 
 def _divergences(

@@ -110,6 +110,14 @@ def next_token_step(model: nn.Module, batch: Batch) -> LossOutput:
     return LossOutput(-logprobs.sum(), count, {"entropy": (entropies.sum(), count)})
 
 
+@torch.no_grad()
+def row_losses(model: nn.Module, batch: Batch) -> list[float]:
+    """−Σ log P of each row's targets, in nats."""
+    logprobs, _ = model(batch.input_ids_BT, batch.position_ids_BT, batch.segment_ids_BT, targets_BT=batch.targets_BT)
+    losses: list[float] = (-logprobs.sum(1)).tolist()
+    return losses
+
+
 def summed_loss(model: nn.Module, batches: Iterable[Batch]) -> tuple[float, float]:
     """The loss of held-out batches summed over their tokens, and the number of these."""
     outputs = [next_token_step(model, batch) for batch in batches]

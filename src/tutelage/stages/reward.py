@@ -49,8 +49,10 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     def evaluate(step: int) -> dict[str, float]:
         return pair_accuracy(lambda rows: score(model, rows, tokenizer.pad_id), held_out)
 
-    fit(model, ranking_steps(pairs.train, config, tokenizer.pad_id, run.seed), _step(config.centring), config.optimizer,
-        config.loop, run, world=world, evaluate=evaluate if held_out else None, description="reward")  # fmt: skip
+    source = ranking_steps(pairs.train, config, tokenizer.pad_id, run.seed)
+    fit(model, source, _step(config.centring), config.optimizer, config.loop, run, world=world,
+        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.rows.num_tokens,
+        description="reward")  # fmt: skip
     if held_out:
         _finish(model, held_out, tokenizer.pad_id, run)
     publish_model(model, tokenizer, run.directory, world)
@@ -92,7 +94,7 @@ def distinct_completions(completions: Sequence[Completion]) -> tuple[list[Comple
     """The completions without repetition, and for each given one its number among them."""
     numbers: dict[tuple[int, ...], int] = {}
     places = [numbers.setdefault(tuple(completion.ids), len(numbers)) for completion in completions]
-    first = {place: completion for place, completion in zip(reversed(places), reversed(completions), strict=True)}
+    first = dict(zip(reversed(places), reversed(completions), strict=True))
     return [first[number] for number in range(len(numbers))], places
 
 
