@@ -219,10 +219,12 @@ class CausalLM(nn.Module):
         return logits.float()
 
 
-def initialise(model: CausalLM, seed: int, embedding_std: float | None = None) -> CausalLM:
+def initialise(
+    model: CausalLM, seed: int, embedding_std: float | None = None, *, zero_outputs: bool = True
+) -> CausalLM:
     """Random weights from a seed: normal(0, initializer_range), embeddings normal(0, embedding_std).
 
-    Residual outputs start at zero: every block is the identity at first, which suits Muon and deep residual streams.
+    Residual outputs start at zero, if wanted: every block is the identity at first, which suits Muon.
     Embeddings far smaller than one step of the optimiser would be thrown about by the first steps.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -232,7 +234,7 @@ def initialise(model: CausalLM, seed: int, embedding_std: float | None = None) -
             nn.init.zeros_(parameter)
         elif parameter.ndim == 1:
             nn.init.ones_(parameter)
-        elif name.endswith(tuple(residual_outputs)):
+        elif zero_outputs and name.endswith(tuple(residual_outputs)):
             nn.init.zeros_(parameter)
         elif name.endswith("embed_tokens.weight") and embedding_std is not None:
             nn.init.normal_(parameter, 0.0, embedding_std, generator=generator)
