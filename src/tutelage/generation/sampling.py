@@ -59,7 +59,8 @@ def _filtered(probabilities_BV: Tensor, samplings: Sequence[Sampling]) -> Tensor
     sorted_BV, order_BV = probabilities_BV.sort(stable=True, dim=-1, descending=True)
     rank_V = torch.arange(V)
     top_k_B1 = torch.tensor([s.top_k or V for s in samplings])[:, None]
-    top_p_B1 = torch.tensor([s.top_p for s in samplings], dtype=torch.float64)[:, None]
+    # rounded sums reach 1 before the last token: top_p 1 must leave out none
+    top_p_B1 = torch.tensor([s.top_p if s.top_p < 1 else 2.0 for s in samplings], dtype=torch.float64)[:, None]
     min_p_B1 = torch.tensor([s.min_p for s in samplings], dtype=torch.float64)[:, None]
     before_BV = sorted_BV.cumsum(-1) - sorted_BV
     keep_BV = (rank_V < top_k_B1) & (before_BV < top_p_B1) & (sorted_BV >= min_p_B1 * sorted_BV[:, :1])
