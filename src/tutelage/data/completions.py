@@ -1,13 +1,16 @@
-"""Prompts with a completion each, as padded batches: what reward models, DPO and PPO train on."""
+"""Prompts with a completion each, packed or padded: what reward models, DPO and PPO train on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from tutelage.data.batches import Batch, make_batch
-from tutelage.data.packing import lay_rows
+from tutelage.data.packing import lay_rows, pack
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
 
@@ -54,14 +57,74 @@ def pad_completions(completions: Sequence[Completion], pad_id: int) -> Batch:
     return make_batch(rows)
 
 
-def length_sorted(completions: Sequence[Completion], max_tokens: int) -> list[list[int]]:
-    """Indices in batches of at most `max_tokens` cells, similar lengths together: for forwards whose order is free."""
-    order = sorted(range(len(completions)), key=lambda index: (len(completions[index].ids), index))
-    batches: list[list[int]] = []
-    for index in order:
-        width = len(completions[index].ids)
-        if batches and width * (len(batches[-1]) + 1) <= max_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
+@dataclass(frozen=True)
+class PackedCompletions:
+    """N completions in few rows: `rows`, and whose each position is (`owners_BT`; N where there is nobody's)."""
+
+    rows: Batch
+    owners_BT: Tensor  # int64
+    lengths_N: Tensor  # int64, prompt and completion
+
+    def sums(self, values_BT: Tensor) -> Tensor:
+        """Σ of the values of each completion's positions, (N,)."""
+        totals = values_BT.new_zeros(len(self.lengths_N) + 1)
+        return totals.index_add(0, self.owners_BT.flatten(), values_BT.flatten())[:-1]
+
+    @property
+    def last(self) -> tuple[Tensor, Tensor]:
+        """(row, column) of every completion's last token: where a score is read."""
+        width = self.owners_BT.shape[1]
+        flat = self.owners_BT.flatten()
+        ends = flat.new_zeros(len(self.lengths_N) + 1).scatter_reduce(0, flat, torch.arange(flat.numel()), "amax")[:-1]
+        return ends // width, ends % width
+
+
+def pack_completions(completions: Sequence[Completion], pad_id: int, least_width: int = 128) -> PackedCompletions:
+    """Several completions a row, none of which attends to another; rows as wide as the longest, or `least_width`."""
+    lengths = [len(completion.ids) for completion in completions]
+    width = max(least_width, *lengths)
+    plan = pack(lengths, width)
+    masks = [completion.loss_mask for completion in completions]
+    batch = make_batch(lay_rows([completion.ids for completion in completions], plan, width, pad_id, masks))
+    owners = torch.full(batch.input_ids_BT.shape, len(lengths))
+    for row, indices in enumerate(plan):
+        counts = torch.tensor([lengths[index] for index in indices])
+        owners[row, : int(counts.sum())] = torch.tensor(indices).repeat_interleave(counts)
+    return PackedCompletions(batch, owners, torch.tensor(lengths))
+
+
+def in_token_batches(completions: Sequence[Completion], max_tokens: int = 16_384) -> list[range]:
+    """Runs of completions of about `max_tokens` tokens: for forwards that train nothing."""
+    bounds, total = [0], 0
+    for place, completion in enumerate(completions):
+        total += len(completion.ids)
+        if total > max_tokens and place > bounds[-1]:
+            bounds.append(place)
+            total = len(completion.ids)
+    return [range(start, end) for start, end in zip(bounds, [*bounds[1:], len(completions)], strict=True)]
+
+
+@torch.no_grad()
+def sequence_logprobs(
+    model: nn.Module,
+    completions: Sequence[Completion],
+    pad_id: int,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Tensor:
+    """Σ log P of each completion's tokens given its prompt, (N,) float32; `advance` hears how many are done."""
+    sums = torch.zeros(len(completions))
+    for part in in_token_batches(completions):
+        packed = pack_completions([completions[index] for index in part], pad_id)
+        rows = packed.rows
+        logprobs_BT, _ = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
+        sums[part.start : part.stop] = packed.sums(logprobs_BT)
+        advance(len(part))
+    return sums
+
+
+def distinct_completions(completions: Sequence[Completion]) -> tuple[list[Completion], list[int]]:
+    """The completions without repetition, and for each given one its number among them."""
+    numbers: dict[tuple[int, ...], int] = {}
+    places = [numbers.setdefault(tuple(completion.ids), len(numbers)) for completion in completions]
+    first = dict(zip(reversed(places), reversed(completions), strict=True))
+    return [first[number] for number in range(len(numbers))], places

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,6 @@ class PairSet:
         if self.num_equal:
             notes.append(f"{self.num_equal} pairs have an empty side or two equal ones and were dropped")
         return notes
-
-
-def in_micro_batches(pairs: Sequence[Pair], indices: Sequence[int], size: int) -> list[list[int]]:
-    """One step's indices in micro-batches of `size`, pairs of like length together: less padding, the same result."""
-    order = sorted(indices, key=lambda index: max(len(pairs[index].chosen.ids), len(pairs[index].rejected.ids)))
-    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], context: int) -> PairSet:

@@ -7,16 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from tutelage.data.completions import Completion, length_sorted, pad_completions, prompt_ids
+from tutelage.data.completions import Completion, prompt_ids, sequence_logprobs
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.sampling import Sampling
 from tutelage.model.transformer import CausalLM
 
 Row = Mapping[str, Any]
-CELLS = 16_384
 
 
 @dataclass(frozen=True)
@@ -60,17 +57,9 @@ class Subject:
             scores[owner].append(logprob)
         return [max(range(len(options)), key=options.__getitem__) for options in scores]
 
-    @torch.no_grad()
     def logprobs(self, completions: Sequence[Completion]) -> list[float]:
         """Σ log P of each completion's tokens."""
-        sums = [0.0] * len(completions)
-        for indices in length_sorted(completions, CELLS):
-            rows = pad_completions([completions[index] for index in indices], self.tokenizer.pad_id)
-            logprobs_BT, _ = self.model(
-                rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT
-            )
-            for index, total in zip(indices, logprobs_BT.sum(1).tolist(), strict=True):
-                sums[index] = total
+        sums: list[float] = sequence_logprobs(self.model, completions, self.tokenizer.pad_id).tolist()
         return sums
 
     def _document(self, text: str) -> list[int]:

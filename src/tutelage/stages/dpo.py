@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from tutelage.data.batches import Batch
-from tutelage.data.completions import length_sorted, pad_completions
-from tutelage.data.pairs import Pair, in_micro_batches, render_pairs
+from tutelage.data.completions import PackedCompletions, distinct_completions, pack_completions, sequence_logprobs
+from tutelage.data.pairs import Pair, render_pairs
 from tutelage.model.transformer import CausalLM
 from tutelage.objectives.preference import WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
 from tutelage.objectives.types import LossOutput
@@ -25,13 +24,11 @@ from tutelage.stages.models import open_model, publish_model, run_dtype
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
-CELLS = 16_384  # tokens of one forward of the reference, padding included
-
 
 class PreferenceBatch(NamedTuple):
-    """2B padded rows, chosen ones first; reference log-probs (2B,) as token sums; weights (B,)."""
+    """2B completions, chosen ones first; reference log-probs (2B,) as token sums; weights (B,)."""
 
-    rows: Batch
+    packed: PackedCompletions
     ref_logprobs: Tensor
     weights_B: Tensor
 
@@ -64,30 +61,31 @@ def run(config: DPOConfig, inputs: Inputs, run: StageRun) -> None:
 
     def make(number: int) -> list[PreferenceBatch]:
         indices = epoch_positions(number * a_step, a_step, num_train, run.seed)
-        return [batch_of(part) for part in in_micro_batches(everything, indices, config.micro_batch_pairs)]
+        size = config.micro_batch_pairs
+        return [batch_of(indices[start : start + size]) for start in range(0, len(indices), size)]
 
     shard(model, world)
     fit(model, IndexedSource(num_steps, make), step, config.optimizer, config.loop, run, world=world,
-        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.rows.num_tokens,
+        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.packed.rows.num_tokens,
         description="dpo")  # fmt: skip
     _explain(run)
     publish_model(model, tokenizer, run.directory, world)
 
 
 def preference_batch(pairs: Sequence[Pair], ref_logprobs_B2: Tensor, pad_id: int) -> PreferenceBatch:
-    """Pad B pairs into 2B rows, with the reference's log-probs [B, 2] in the same order."""
-    rows = pad_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
-    return PreferenceBatch(rows, ref_logprobs_B2.T.flatten(), torch.tensor([pair.weight for pair in pairs]))
+    """Pack the 2B completions of B pairs, with the reference's log-probs [B, 2] in the same order."""
+    packed = pack_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
+    return PreferenceBatch(packed, ref_logprobs_B2.T.flatten(), torch.tensor([pair.weight for pair in pairs]))
 
 
 def _step(
     loss: str, settings: PreferenceSettings, sft_coef: float
 ) -> Callable[[nn.Module, PreferenceBatch], LossOutput]:
     def step(model: nn.Module, batch: PreferenceBatch) -> LossOutput:
-        rows = batch.rows
+        rows = batch.packed.rows
         logprobs_BT, _ = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
-        chosen, rejected = logprobs_BT.sum(1).chunk(2)
-        chosen_tokens, rejected_tokens = (rows.targets_BT >= 0).sum(1).chunk(2)
+        chosen, rejected = batch.packed.sums(logprobs_BT).chunk(2)
+        chosen_tokens, rejected_tokens = batch.packed.sums((rows.targets_BT >= 0).float()).chunk(2)
         pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, *batch.ref_logprobs.chunk(2))
         return preference_loss(loss, pairs, settings, sft_coef=sft_coef, weights_B=batch.weights_B)
 
@@ -105,18 +103,10 @@ def _reference(
     return load_file(path)["logprobs"]
 
 
-@torch.no_grad()
 def _write_reference(model: CausalLM, pairs: Sequence[Pair], pad_id: int, path: Path, run: StageRun) -> None:
-    completions = [completion for pair in pairs for completion in (pair.chosen, pair.rejected)]
-    logprobs = torch.zeros(len(completions))
-    with run.progress("reference log-probs", len(completions)) as bar:
-        for indices in length_sorted(completions, CELLS):
-            rows = pad_completions([completions[index] for index in indices], pad_id)
-            logprobs_BT, _ = model(
-                rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT
-            )
-            logprobs[indices] = logprobs_BT.sum(1)
-            bar.advance(len(indices))
+    distinct, numbers = distinct_completions([reply for pair in pairs for reply in (pair.chosen, pair.rejected)])
+    with run.progress("reference log-probs", len(distinct)) as bar:
+        logprobs = sequence_logprobs(model, distinct, pad_id, bar.advance)[numbers]
     run.scratch.mkdir(parents=True, exist_ok=True)
     with atomic(path) as beside:
         save_file({"logprobs": logprobs.view(-1, 2)}, beside)

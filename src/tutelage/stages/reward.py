@@ -8,8 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tutelage.data.batches import Batch
-from tutelage.data.completions import Completion, length_sorted, pad_completions
+from tutelage.data.completions import (
+    Completion,
+    PackedCompletions,
+    distinct_completions,
+    in_token_batches,
+    pack_completions,
+)
 from tutelage.data.pairs import Pair, render_pairs
 from tutelage.model.heads import RewardModel
 from tutelage.objectives.reward import bradley_terry, calibration_error
@@ -25,10 +30,10 @@ from tutelage.training.source import IndexedSource, epoch_positions
 
 
 class RankingBatch(NamedTuple):
-    """All pairs of several prompts. Every completion is one of R padded rows, however many pairs it is in."""
+    """All pairs of several prompts. Every completion is packed once, however many pairs it is in."""
 
-    rows: Batch
-    chosen_B: Tensor  # row numbers
+    packed: PackedCompletions
+    chosen_B: Tensor  # numbers of completions
     rejected_B: Tensor
     weights_B: Tensor
 
@@ -51,7 +56,7 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
 
     source = ranking_steps(pairs.train, config, tokenizer.pad_id, run.seed)
     fit(model, source, _step(config.centring), config.optimizer, config.loop, run, world=world,
-        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.rows.num_tokens,
+        evaluate=evaluate if held_out else None, tokens=lambda batch: batch.packed.rows.num_tokens,
         description="reward")  # fmt: skip
     if held_out:
         _finish(model, held_out, tokenizer.pad_id, run)
@@ -66,7 +71,6 @@ def ranking_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed
 
     def make(step: int) -> list[RankingBatch]:
         chosen = [prompts[index] for index in epoch_positions(step * a_step, a_step, len(prompts), seed)]
-        chosen.sort(key=lambda group: max(len(pair.chosen.ids) for pair in group))  # like lengths: less padding
         size = config.micro_batch_prompts
         parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
         return [ranking_batch([pair for group in part for pair in group], pad_id) for part in parts]
@@ -83,31 +87,23 @@ def by_prompt(pairs: Sequence[Pair]) -> list[list[Pair]]:
 
 
 def ranking_batch(pairs: Sequence[Pair], pad_id: int) -> RankingBatch:
-    """Pad the distinct completions of B pairs; the loss is divided by the sum of the pairs' weights."""
+    """Pack the distinct completions of B pairs; the loss is divided by the sum of the pairs' weights."""
     distinct, numbers = distinct_completions([p.chosen for p in pairs] + [p.rejected for p in pairs])
     chosen_B, rejected_B = torch.tensor(numbers).chunk(2)
     weights_B = torch.tensor([pair.weight for pair in pairs])
-    return RankingBatch(pad_completions(distinct, pad_id), chosen_B, rejected_B, weights_B)
+    return RankingBatch(pack_completions(distinct, pad_id), chosen_B, rejected_B, weights_B)
 
 
-def distinct_completions(completions: Sequence[Completion]) -> tuple[list[Completion], list[int]]:
-    """The completions without repetition, and for each given one its number among them."""
-    numbers: dict[tuple[int, ...], int] = {}
-    places = [numbers.setdefault(tuple(completion.ids), len(numbers)) for completion in completions]
-    first = dict(zip(reversed(places), reversed(completions), strict=True))
-    return [first[number] for number in range(len(numbers))], places
-
-
-def last_tokens(batch: Batch) -> tuple[Tensor, Tensor]:
-    """(row, column) of every row's last token that is not padding: where a score is read."""
-    columns = (batch.segment_ids_BT > 0).sum(1) - 1
-    return torch.arange(len(columns)), columns
+def packed_scores(model: nn.Module, packed: PackedCompletions) -> Tensor:
+    """The score of each completion at its last token, (N,) float32."""
+    rows = packed.rows
+    scores: Tensor = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, packed.last)
+    return scores
 
 
 def _step(centring: float) -> Callable[[nn.Module, RankingBatch], LossOutput]:
     def step(model: nn.Module, batch: RankingBatch) -> LossOutput:
-        rows = batch.rows
-        scores = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, last_tokens(rows))
+        scores = packed_scores(model, batch.packed)
         chosen_B, rejected_B = scores[batch.chosen_B], scores[batch.rejected_B]
         return bradley_terry(chosen_B, rejected_B, weights_B=batch.weights_B, centring=centring)
 
@@ -115,13 +111,10 @@ def _step(centring: float) -> Callable[[nn.Module, RankingBatch], LossOutput]:
 
 
 @torch.no_grad()
-def score(model: RewardModel, completions: Sequence[Completion], pad_id: int, max_tokens: int = 16_384) -> Tensor:
+def score(model: RewardModel, completions: Sequence[Completion], pad_id: int) -> Tensor:
     """Scores (N,), float32, in the order given."""
-    scores = torch.zeros(len(completions))
-    for indices in length_sorted(completions, max_tokens):
-        rows = pad_completions([completions[index] for index in indices], pad_id)
-        scores[indices] = model(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, last_tokens(rows))
-    return scores
+    parts = in_token_batches(completions)
+    return torch.cat([packed_scores(model, pack_completions([completions[i] for i in part], pad_id)) for part in parts])
 
 
 def pair_accuracy(scorer: Callable[[Sequence[Completion]], Tensor], pairs: Sequence[Pair]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from tutelage.sources.atlas.facts import Entity, Fact, build_facts, group_entiti
 from tutelage.sources.atlas.grammar import load
 from tutelage.sources.atlas.html import to_html
 from tutelage.sources.atlas.noise import add_noise
-from tutelage.sources.atlas.pages import Page, answer_page, comparison_page, entity_page, question_page
+from tutelage.sources.atlas.pages import Page, almanac_page, answer_page, comparison_page, entity_page, question_page
 from tutelage.sources.atlas.requests import all_requests
 from tutelage.sources.atlas.settings import AtlasSettings
 from tutelage.sources.atlas.skills import skill_pages
@@ -62,12 +62,25 @@ def entity_pages(facts: list[Fact], per_entity: int, rng: random.Random) -> list
         pages += [entity_page(entity, kinds[place % len(kinds)], rng) for place in range(per_entity - 1)]
     for one, two in _pairs(entities, rng):
         pages.append(comparison_page(one, two, rng))
+    for _ in range(3 * per_entity):
+        pages += [almanac_page(part, rng) for part in _parts(rng.sample(facts, len(facts)), rng)]
     taught = group_entities([fact for fact in facts if fact.taught])
     for _ in range(max(1, round(per_entity * 3 / 10))):
         pages += [answer_page([*one.facts, *two.facts], rng) for one, two in _pairs(taught, rng)]
     lists = max(4, round(len(facts) * per_entity / 40))
     pages += [question_page(rng.sample(facts, min(14, len(facts))), rng) for _ in range(lists)]
     return pages
+
+
+def _parts(facts: list[Fact], rng: random.Random) -> Iterator[list[Fact]]:
+    """The facts in groups of 8 to 14, the last one of up to 21."""
+    start = 0
+    while start < len(facts):
+        end = start + rng.randint(8, 14)
+        if len(facts) - end < 8:
+            end = len(facts)
+        yield facts[start:end]
+        start = end
 
 
 def _pairs(entities: list[Entity], rng: random.Random) -> Iterator[tuple[Entity, Entity]]:

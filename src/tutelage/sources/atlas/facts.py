@@ -38,6 +38,15 @@ class Fact:
         return self._filled("statements")
 
     @cached_property
+    def forward_statements(self) -> list[str]:
+        """The wordings that name the entity before the value: what a completion prompt begins."""
+        entity, value = self.entity.lower(), self.value.lower()
+        names = (entity, self.slots["s"].lower())
+        return [
+            text for text in self.statements if min(_places(text.lower(), names)) < text.lower().rfind(value)
+        ]
+
+    @cached_property
     def questions(self) -> list[str]:
         """The questions that the value answers."""
         return self._filled("questions")
@@ -52,6 +61,10 @@ class Fact:
         """The shortest answer."""
         text: str = load("facts/relations")[self.relation]["terse"]
         return text.format(**self.slots)
+
+
+def _places(text: str, names: tuple[str, ...]) -> list[int]:
+    return [text.index(name) for name in names if name in text]
 
 
 @dataclass(frozen=True)
@@ -70,23 +83,52 @@ class Entity:
 
 
 def build_facts(count: int | None, seed: int) -> list[Fact]:
-    """`count` facts (all if None), the relations in proportion, each relation halved into taught and held out.
+    """`count` facts (all if None), the relations in proportion, each relation about halved into taught and held out.
 
-    A smaller count is a prefix of the same seeded order. At least four facts a relation.
+    An entity is taught or held out as a whole: who has only ever been asked for the currency of Sweden learns to say
+    "the krona" to every question about Sweden. A smaller count is a prefix of the same seeded order, at least four
+    facts a relation.
     """
     values: dict[str, dict[str, str]] = load("facts/values")
     relations = load("facts/relations")
     total = sum(len(pairs) for pairs in values.values())
+    taught = _taught_entities(values, seed)
     facts = []
     for relation, pairs in values.items():
-        order = sorted(pairs)
-        random.Random(f"{seed}/facts/{relation}").shuffle(order)
-        wanted = len(order) if count is None else min(len(order), max(4, round(count * len(order) / total)))
+        wanted = len(pairs) if count is None else min(len(pairs), max(4, round(count * len(pairs) / total)))
+        topic = relations[relation]["topic"]
         facts += [
-            Fact(entity, relation, pairs[entity], relations[relation]["topic"], taught=place % 2 == 0)
-            for place, entity in enumerate(order[:wanted])
+            Fact(entity, relation, pairs[entity], topic, taught=(topic, entity) in taught)
+            for entity in _alternating(sorted(pairs), topic, taught, random.Random(f"{seed}/facts/{relation}"))[:wanted]
         ]
     return facts
+
+
+def _taught_entities(values: dict[str, dict[str, str]], seed: int) -> set[tuple[str, str]]:
+    """Every other one of the (topic, entity) that have the same relations, in a seeded order."""
+    relations = load("facts/relations")
+    known: dict[tuple[str, str], list[str]] = {}
+    for relation, pairs in values.items():
+        for entity in sorted(pairs):
+            known.setdefault((relations[relation]["topic"], entity), []).append(relation)
+    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for entity_of_topic, its_relations in known.items():
+        alike.setdefault(tuple(its_relations), []).append(entity_of_topic)
+    rng = random.Random(f"{seed}/facts")
+    order = [entity for group in alike.values() for entity in rng.sample(group, len(group))]
+    return set(order[::2])
+
+
+def _alternating(entities: list[str], topic: str, taught: set[tuple[str, str]], rng: random.Random) -> list[str]:
+    """The entities shuffled, taught and held out in turn as long as there are both: every prefix has both."""
+    rng.shuffle(entities)
+    ranks = {True: 0, False: 0}
+    places: dict[str, tuple[int, bool]] = {}
+    for entity in entities:
+        half = (topic, entity) in taught
+        places[entity] = (ranks[half], not half)
+        ranks[half] += 1
+    return sorted(entities, key=places.__getitem__)
 
 
 def group_entities(facts: list[Fact]) -> list[Entity]:

@@ -109,6 +109,16 @@ def comparison_page(first: Entity, second: Entity, rng: random.Random) -> Page:
     return Page(expand(rng.choice(table["title"]), context, rng), paragraphs(sentences, rng), "comparison")
 
 
+def almanac_page(facts: list[Fact], rng: random.Random) -> Page:
+    """Unrelated facts one after the other: every sentence is the first to say its fact, so every one teaches."""
+    table: dict[str, list[str]] = load("words/almanac")
+    said = [rng.choice(fact.forward_statements) for fact in facts]
+    opening = expand(rng.choice(table["open"]), {}, rng)
+    lines = [opening, *said] if opening else said
+    body = ["\n".join(lines)] if rng.random() < 0.5 else paragraphs(lines, rng)
+    return Page(expand(rng.choice(table["title"]), {}, rng), body, "almanac")
+
+
 def answer_page(facts: list[Fact], rng: random.Random) -> Page:
     """Questions with their answers about taught facts of one or two entities, as a list or as a dialogue."""
     assert all(fact.taught for fact in facts), "a held-out fact must never meet its question"
