@@ -144,7 +144,7 @@ def test_the_first_pass_over_rollouts_is_on_policy(tmp_path: Path) -> None:
 
 
 def test_ppo_raises_the_score_and_the_leash_holds_it_back(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"num_rollout_batches": 20, "rollouts_a_batch": 64, "missing_end_penalty": 0.0,
+    settings: dict[str, Any] = {"num_rollout_batches": 32, "rollouts_a_batch": 64, "missing_end_penalty": 0.0,
                                 "optimizer": optimizer(0.03)}  # fmt: skip
     free = reinforce(tmp_path, "free", kl_coef=0.0, **settings)
     leashed = reinforce(tmp_path, "leashed", kl_coef=2.0, **settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from tutelage.data.completions import Completion, distinct_completions, in_token_batches, pack_completions
 from tutelage.data.pairs import Pair
 from tutelage.stages.reward import by_prompt, ranking_batch
@@ -29,6 +31,16 @@ def test_packed_sums_are_those_of_each_completion_alone():
     assert packed.sums(ids.float()).tolist() == [float(sum(completion.ids)) for completion in completions]
     learnt = packed.sums((packed.rows.targets_BT >= 0).float())
     assert learnt.tolist() == [len(completion.ids) - completion.num_prompt for completion in completions]
+
+
+def test_values_are_laid_where_their_tokens_are_packed():
+    completions = [ONE, TWO, THREE] * 2
+    packed = pack_completions(completions, pad_id=0, least_width=9)
+    mask = packed.rows.targets_BT >= 0
+    learnt = [float(token) for completion in completions for token in completion.ids[completion.num_prompt :]]
+    laid = packed.lay(torch.tensor(learnt), mask)
+    assert torch.equal(laid[mask], packed.rows.targets_BT[mask].float())
+    assert not laid[~mask].any()
 
 
 def test_token_batches_are_all_completions_in_order():

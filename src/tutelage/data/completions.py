@@ -70,6 +70,12 @@ class PackedCompletions:
         totals = values_BT.new_zeros(len(self.lengths_N) + 1)
         return totals.index_add(0, self.owners_BT.flatten(), values_BT.flatten())[:-1]
 
+    def lay(self, values: Tensor, mask_BT: Tensor) -> Tensor:
+        """Values of the positions in the mask, completion after completion, put where those positions are; else 0."""
+        places = mask_BT.flatten().nonzero().squeeze(1)
+        order = places[self.owners_BT.flatten()[places].argsort(stable=True)]
+        return values.new_zeros(mask_BT.numel()).index_copy(0, order, values).view(mask_BT.shape)
+
     @property
     def last(self) -> tuple[Tensor, Tensor]:
         """(row, column) of every completion's last token: where a score is read."""

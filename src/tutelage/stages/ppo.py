@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
-from tutelage.data.completions import prompt_ids
+from tutelage.data.completions import Completion, pack_completions, prompt_ids
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError, RecipeError, TrainingError
 from tutelage.generation.engine import Engine
@@ -42,6 +42,7 @@ from tutelage.training.source import epoch_positions
 class PPOBatch(NamedTuple):
     """Rollouts with everything the update needs, [B, T]; `metrics` are of the whole rollout batch."""
 
+    completions: Sequence[Completion]
     rows: Batch
     old_logprobs: Tensor
     advantages: Tensor
@@ -134,7 +135,7 @@ class RolloutSource:
             for epoch in range(self.config.num_epochs):
                 order = epoch_positions(epoch * size, size, size, request_seed(self.seed, number) % 2**31)
                 for part in torch.tensor(order).tensor_split(self.config.num_minibatches):
-                    yield [_take(batch, part)]
+                    yield [take(batch, part, self.tokenizer.pad_id)]
 
     @torch.no_grad()
     def _rollout_batch(self, number: int) -> PPOBatch:
@@ -160,7 +161,8 @@ class RolloutSource:
                 self.kl_coef, metrics["objective/kl"], target=self.config.kl_target, num_samples=a_batch
             )
         self.model.train()
-        return PPOBatch(rows, logprobs, masked_whiten(advantages, mask), returns, values, metrics)
+        whitened = masked_whiten(advantages, mask)
+        return PPOBatch(rollouts.completions, rows, logprobs, whitened, returns, values, metrics)
 
     def _scores(self, rollouts: Rollouts) -> Tensor:
         scores = score(self.reward_model, rollouts.completions, self.tokenizer.pad_id)
@@ -196,15 +198,22 @@ def _logprob_gap(rollouts: Rollouts, logprobs: Tensor) -> float:
     return max(gaps, default=0.0)
 
 
-def _take(batch: PPOBatch, index: Tensor) -> PPOBatch:
-    input_ids, position_ids, segment_ids, targets = (field[index] for field in _fields(batch.rows))
-    rows = Batch(input_ids, targets, position_ids, segment_ids)
+def take(batch: PPOBatch, index: Tensor, pad_id: int) -> PPOBatch:
+    """These rollouts, several packed into a row: the loss is a mean over tokens, wherever they lie."""
+    completions = [batch.completions[number] for number in index.tolist()]
+    packed = pack_completions(completions, pad_id)
+    padded_mask, mask = batch.rows.targets_BT[index] >= 0, packed.rows.targets_BT >= 0
+
+    def lay(values_BT: Tensor) -> Tensor:
+        return packed.lay(values_BT[index][padded_mask], mask)
+
     return PPOBatch(
-        rows,
-        batch.old_logprobs[index],
-        batch.advantages[index],
-        batch.returns[index],
-        batch.old_values[index],
+        completions,
+        packed.rows,
+        lay(batch.old_logprobs),
+        lay(batch.advantages),
+        lay(batch.returns),
+        lay(batch.old_values),
         batch.metrics,
     )
 

@@ -42,9 +42,7 @@ class Fact:
         """The wordings that name the entity before the value: what a completion prompt begins."""
         entity, value = self.entity.lower(), self.value.lower()
         names = (entity, self.slots["s"].lower())
-        return [
-            text for text in self.statements if min(_places(text.lower(), names)) < text.lower().rfind(value)
-        ]
+        return [text for text in self.statements if min(_places(text.lower(), names)) < text.lower().rfind(value)]
 
     @cached_property
     def questions(self) -> list[str]:
