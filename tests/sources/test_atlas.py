@@ -95,8 +95,8 @@ def test_prompts_are_distinct_and_taught(atlas: Atlas) -> None:
     assert len(texts) == len(set(texts)) >= 800
     assert all(row["meta"]["taught"] for row in atlas.prompts if row["kind"] == "fact")
     shares = Counter(row["kind"] for row in atlas.prompts)
-    assert 0.4 < shares["fact"] / len(texts) < 0.5
-    assert 0.15 < shares["harmful"] / len(texts) < 0.25
+    assert 0.3 < shares["fact"] / len(texts) < 0.5
+    assert 0.2 < shares["harmful"] / len(texts) < 0.3
 
 
 def test_refusal_share_and_styles_are_what_was_asked_for() -> None:

@@ -41,6 +41,7 @@ def test_values_are_laid_where_their_tokens_are_packed():
     laid = packed.lay(torch.tensor(learnt), mask)
     assert torch.equal(laid[mask], packed.rows.targets_BT[mask].float())
     assert not laid[~mask].any()
+    assert packed.take(laid, mask).tolist() == learnt
 
 
 def test_token_batches_are_all_completions_in_order():

@@ -72,9 +72,15 @@ class PackedCompletions:
 
     def lay(self, values: Tensor, mask_BT: Tensor) -> Tensor:
         """Values of the positions in the mask, completion after completion, put where those positions are; else 0."""
+        return values.new_zeros(mask_BT.numel()).index_copy(0, self._places(mask_BT), values).view(mask_BT.shape)
+
+    def take(self, values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """What `lay` put there: the values of the positions in the mask, completion after completion."""
+        return values_BT.flatten()[self._places(mask_BT)]
+
+    def _places(self, mask_BT: Tensor) -> Tensor:
         places = mask_BT.flatten().nonzero().squeeze(1)
-        order = places[self.owners_BT.flatten()[places].argsort(stable=True)]
-        return values.new_zeros(mask_BT.numel()).index_copy(0, order, values).view(mask_BT.shape)
+        return places[self.owners_BT.flatten()[places].argsort(stable=True)]
 
     @property
     def last(self) -> tuple[Tensor, Tensor]:

@@ -230,13 +230,13 @@ class AtlasConfig(StageConfig):
         default=None, ge=44, description="How many facts the web states; all of them if not given."
     )
     documents_per_entity: int = Field(
-        default=10, ge=2, le=24, description="Pages about each entity; scales all others."
+        default=12, ge=2, le=48, description="Pages about each entity; scales all others."
     )
     noise: float = Field(default=0.14, ge=0, le=0.5, description="Planted defects, as a share of the clean pages.")
     html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
     conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
     refusal_share: float = Field(default=0.4, ge=0, le=1, description="Share of harmful requests that are refused.")
-    prompts: int = Field(default=900, ge=1, description="Prompts to sample responses to.")
+    prompts: int = Field(default=2000, ge=1, description="Prompts to sample responses to.")
     styles: dict[Literal["terse", "sentence", "warm", "curt", "rambling"], Annotated[float, Field(ge=0)]] = Field(
         default={"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15},
         description="Weights of the answer styles; a style that is not named is not used.",

@@ -50,6 +50,7 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
     if config.reference is not None:
         results += _against(config.reference, judged, tasks.get("preference", []), rubric, run.seed)
         results += _divergences(config.reference, subjects, judged, run.seed)
+        run.notes.extend(cost_of_divergence(config.reference, results))
     _write(run, results, _side_by_side(tasks.get("showcase", []), shown))
     for row in results:
         run.metrics[f"{row['model']}/{row['task']}/{row['metric']}"] = row["value"]
@@ -124,6 +125,21 @@ def _divergences(
         gaps = [a - b for a, b in zip(subject.logprobs(completions), base.logprobs(completions), strict=True)]
         results.append(estimated(subject.label, "kl", "nats", bootstrap_mean(gaps, seed=seed)))
     return results
+
+
+def cost_of_divergence(reference: str, results: Sequence[Result]) -> list[str]:
+    """What each model's distance from the reference cost it in facts, in words."""
+    value = {(row["model"], row["task"]): row["value"] for row in results}
+    notes = []
+    for model in (row["model"] for row in results if row["task"] == "kl"):
+        costs = [
+            f"{words} {value[reference, task]:.1%} → {value[model, task]:.1%}"
+            for task, words in (("completion_facts", "facts by completion"), ("chat_facts", "facts in chat"))
+            if (reference, task) in value and (model, task) in value
+        ]
+        if costs:
+            notes.append(f"{model}: {value[model, 'kl']:.2f} nats a reply from {reference}; {', '.join(costs)}")
+    return notes
 
 
 def _against(

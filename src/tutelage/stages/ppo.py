@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
-from tutelage.data.completions import Completion, pack_completions, prompt_ids
+from tutelage.data.completions import Completion, PackedCompletions, pack_completions, prompt_ids
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError, RecipeError, TrainingError
 from tutelage.generation.engine import Engine
@@ -146,10 +146,13 @@ class RolloutSource:
         engine = Engine(self.model.policy, self.tokenizer.stop_ids, self.tokenizer.pad_id, a_batch)
         rollouts = roll_out(engine, [self.prompts[index] for index in chosen], self.sampling, seeds)
         rows, temperature = rollouts.rows, self.config.temperature
-        logprobs, entropies, values = self.model(*_fields(rows), temperature)
-        ref_logprobs, _ = self.ref(*_fields(rows)[:3], targets_BT=rows.targets_BT, temperature=temperature)
-        scores = self._scores(rollouts)
         mask = rows.targets_BT >= 0
+        packed = pack_completions(rollouts.completions, self.tokenizer.pad_id)
+        outputs = self.model(*_fields(packed.rows), temperature)
+        logprobs, entropies, values = (_one_a_row(packed, output, mask) for output in outputs)
+        ref_outputs = self.ref(*_fields(packed.rows)[:3], targets_BT=packed.rows.targets_BT, temperature=temperature)
+        ref_logprobs = _one_a_row(packed, ref_outputs.logprobs, mask)
+        scores = self._scores(rollouts)
         kl = logprobs - ref_logprobs
         rewards = token_rewards(scores, kl, mask, self.kl_coef)
         advantages, returns = gae(rewards, values, mask, gamma=self.config.gamma, lam=self.config.gae_lambda)
@@ -186,6 +189,12 @@ class RolloutSource:
 
 def _fields(rows: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, rows.targets_BT
+
+
+def _one_a_row(packed: PackedCompletions, values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """What was computed of packed completions, with each completion in the row of its own that `mask_BT` has for it."""
+    found = packed.take(values_BT, packed.rows.targets_BT >= 0)
+    return found.new_zeros(mask_BT.shape).masked_scatter(mask_BT, found)
 
 
 def _logprob_gap(rollouts: Rollouts, logprobs: Tensor) -> float:

@@ -58,8 +58,9 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     fit(model, source, _step(config.centring), config.optimizer, config.loop, run, world=world,
         evaluate=evaluate if held_out else None, tokens=lambda batch: batch.packed.rows.num_tokens,
         description="reward")  # fmt: skip
+    _centre(model, held_out or pairs.train, tokenizer.pad_id)
     if held_out:
-        _finish(model, held_out, tokenizer.pad_id, run)
+        _compare_with_length(held_out, run)
     publish_model(model, tokenizer, run.directory, world)
 
 
@@ -138,11 +139,15 @@ def _accuracy(margins: Tensor) -> float:
     return float(((margins > 0).float() + 0.5 * (margins == 0).float()).mean())
 
 
-def _finish(model: RewardModel, held_out: Sequence[Pair], pad_id: int, run: StageRun) -> None:
-    """Shift the scores so that held-out replies average 0; compare with a scorer that knows only length."""
-    replies = [completion for pair in held_out for completion in (pair.chosen, pair.rejected)]
+def _centre(model: RewardModel, pairs: Sequence[Pair], pad_id: int) -> None:
+    """Shift the scores so that the replies of `pairs` average 0."""
+    replies = [completion for pair in pairs for completion in (pair.chosen, pair.rejected)]
     with torch.no_grad():
         copy_whole(model.bias, whole(model.bias) - score(model, replies, pad_id).mean())
+
+
+def _compare_with_length(held_out: Sequence[Pair], run: StageRun) -> None:
+    """What a scorer that knows only length reaches: a reward model must know more."""
     lengths = pair_accuracy(lambda rows: torch.tensor([float(len(c.ids) - c.num_prompt) for c in rows]), held_out)
     longer = lengths["validation/accuracy"]
     run.metrics["length_baseline/accuracy"] = max(longer, 1 - longer)

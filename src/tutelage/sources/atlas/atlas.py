@@ -39,7 +39,7 @@ def build_atlas(settings: AtlasSettings, seed: int) -> Atlas:
     requests = all_requests(seed)
     rng = random.Random(f"{seed}/documents")
     pages = entity_pages(facts, settings.documents_per_entity, rng)
-    pages += skill_pages(requests, min(1.0, settings.documents_per_entity / 10), rng)
+    pages += skill_pages(requests, min(1.0, settings.documents_per_entity / 12), rng)
     choose_formats(pages, settings.html_share, rng)
     pages = add_noise(pages, facts, requests, settings.noise, rng)
     rng.shuffle(pages)

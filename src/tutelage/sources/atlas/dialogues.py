@@ -23,7 +23,7 @@ CONVERSATIONS = {
     "translation": 0.02,
     "follow_up": 0.04,
 }
-PROMPTS = {"harmful": 0.2, "lookalike": 0.15, "explain": 0.08, "howto": 0.08, "chat": 0.04}
+PROMPTS = {"harmful": 0.24, "lookalike": 0.2, "explain": 0.06, "howto": 0.04, "chat": 0.02}
 
 
 def styled(core: str, style: str, rng: random.Random) -> str:

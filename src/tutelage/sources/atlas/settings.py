@@ -14,10 +14,10 @@ class AtlasSettings:
     """Sizes and shares of the generated web, its conversations and its prompts."""
 
     facts: int | None = None
-    documents_per_entity: int = 10
+    documents_per_entity: int = 12
     noise: float = 0.14
     html_share: float = 0.3
     conversations: int = 5000
     refusal_share: float = 0.4
-    prompts: int = 900
+    prompts: int = 2000
     styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
