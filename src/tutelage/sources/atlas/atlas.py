@@ -6,20 +6,29 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from tutelage.sources.atlas.dialogues import conversations, prompts
 from tutelage.sources.atlas.facts import Entity, Fact, build_facts, group_entities
 from tutelage.sources.atlas.grammar import load
 from tutelage.sources.atlas.html import to_html
 from tutelage.sources.atlas.noise import add_noise
-from tutelage.sources.atlas.pages import Page, almanac_page, answer_page, comparison_page, entity_page, question_page
+from tutelage.sources.atlas.pages import (
+    Page,
+    almanac_page,
+    answer_page,
+    comparison_page,
+    entity_page,
+    question_page,
+    small_talk_page,
+)
 from tutelage.sources.atlas.requests import all_requests
 from tutelage.sources.atlas.settings import AtlasSettings
 from tutelage.sources.atlas.skills import skill_pages
 from tutelage.sources.atlas.tasks import tasks
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ def entity_pages(facts: list[Fact], per_entity: int, rng: random.Random) -> list
         pages.append(comparison_page(one, two, rng))
     for _ in range(3 * per_entity):
         pages += [almanac_page(part, rng) for part in _parts(rng.sample(facts, len(facts)), rng)]
+    for _ in range(per_entity):
+        pages += [small_talk_page(part, rng) for part in _parts(rng.sample(entities, len(entities)), rng)]
     taught = group_entities([fact for fact in facts if fact.taught])
     for _ in range(max(1, round(per_entity * 3 / 10))):
         pages += [answer_page([*one.facts, *two.facts], rng) for one, two in _pairs(taught, rng)]
@@ -72,14 +83,14 @@ def entity_pages(facts: list[Fact], per_entity: int, rng: random.Random) -> list
     return pages
 
 
-def _parts(facts: list[Fact], rng: random.Random) -> Iterator[list[Fact]]:
-    """The facts in groups of 8 to 14, the last one of up to 21."""
+def _parts(items: list[T], rng: random.Random) -> Iterator[list[T]]:
+    """The items in groups of 8 to 14, the last one of up to 21."""
     start = 0
-    while start < len(facts):
+    while start < len(items):
         end = start + rng.randint(8, 14)
-        if len(facts) - end < 8:
-            end = len(facts)
-        yield facts[start:end]
+        if len(items) - end < 8:
+            end = len(items)
+        yield items[start:end]
         start = end
 
 

@@ -9,6 +9,12 @@ from functools import cached_property
 from tutelage.sources.atlas.grammar import article, capitalised, load
 
 
+def plural(noun: str) -> str:
+    """The plural, from the table of irregular ones or by the usual ending."""
+    table: dict[str, str] = load("facts/plurals")
+    return table.get(noun, noun + ("es" if noun.endswith(("ch", "sh", "x", "s")) else "s"))
+
+
 @dataclass(frozen=True)
 class Fact:
     """One thing to know: the `relation` of `entity` is `value`; `taught` says which half of the split it is in."""
@@ -23,7 +29,7 @@ class Fact:
     def slots(self) -> dict[str, str]:
         """Every form in which the templates of relations.json use the entity and the value."""
         e, v = self.entity, self.value
-        s = load("facts/plurals").get(e, e + ("es" if e.endswith(("ch", "sh", "x", "s")) else "s"))
+        s = plural(e)
         a_e, a_v = f"{article(e)} {e}", f"{article(v)} {v}"
         forms = {"e": e, "v": v, "s": s, "a_e": a_e, "a_v": a_v, "a_": article(v)}
         raised = {"E": capitalised(e), "S": capitalised(s), "A_E": capitalised(a_e), "A_V": capitalised(a_v)}
@@ -75,9 +81,11 @@ class Entity:
 
     @cached_property
     def context(self) -> dict[str, str]:
-        """The slots `{n}` and `{N}` of the page templates."""
-        phrase = f"the {self.name}" if self.topic == "animal" else self.name
-        return {"n": phrase, "N": capitalised(phrase)}
+        """The slots of the page templates: `{n}` is the noun phrase, `{s}` the plural of an animal; capitals raise."""
+        animal = self.topic == "animal"
+        phrase = f"the {self.name}" if animal else self.name
+        several = plural(self.name) if animal else self.name
+        return {"n": phrase, "N": capitalised(phrase), "s": several, "S": capitalised(several)}
 
 
 def build_facts(count: int | None, seed: int) -> list[Fact]:

@@ -119,6 +119,24 @@ def almanac_page(facts: list[Fact], rng: random.Random) -> Page:
     return Page(expand(rng.choice(table["title"]), {}, rng), body, "almanac")
 
 
+def small_talk_page(entities: list[Entity], rng: random.Random) -> Page:
+    """Questions and answers that tell nothing about the entities but name them: an answer takes up its subject."""
+    table = load("words/smalltalk")
+    marks = load("words/questions")["marks"]
+    frame = cast(rng)
+    names = {"one": frame["person"], "two": frame["friend"]}
+    before, after = marks[rng.choice([style for style in marks if style != "dialogue"])]
+    if rng.random() < 0.5:
+        before, after = f"{names['one']}: ", f"{names['two']}: "
+    blocks = []
+    for entity in entities:
+        asked, answered = rng.choice(table["turns"])
+        slots = frame | entity.context
+        blocks.append(f"{before}{expand(asked, slots, rng)}\n{after}{expand(answered, slots, rng)}")
+    opening = expand(rng.choice(table["open"]), frame | names, rng)
+    return Page(expand(rng.choice(table["title"]), frame, rng), [opening, *blocks] if opening else blocks, "smalltalk")
+
+
 def answer_page(facts: list[Fact], rng: random.Random) -> Page:
     """Questions with their answers about taught facts of one or two entities, as a list or as a dialogue."""
     assert all(fact.taught for fact in facts), "a held-out fact must never meet its question"
