@@ -72,9 +72,9 @@ def entity_pages(facts: list[Fact], per_entity: int, rng: random.Random) -> list
     for one, two in _pairs(entities, rng):
         pages.append(comparison_page(one, two, rng))
     for _ in range(3 * per_entity):
-        pages += [almanac_page(part, rng) for part in _parts(rng.sample(facts, len(facts)), rng)]
+        pages += [almanac_page(part, rng) for part in _parts(rng.sample(facts, len(facts)), 8, 14, rng)]
     for _ in range(per_entity):
-        pages += [small_talk_page(part, rng) for part in _parts(rng.sample(entities, len(entities)), rng)]
+        pages += [small_talk_page(part, rng) for part in _parts(rng.sample(entities, len(entities)), 5, 8, rng)]
     taught = group_entities([fact for fact in facts if fact.taught])
     for _ in range(max(1, round(per_entity * 3 / 10))):
         pages += [answer_page([*one.facts, *two.facts], rng) for one, two in _pairs(taught, rng)]
@@ -83,12 +83,12 @@ def entity_pages(facts: list[Fact], per_entity: int, rng: random.Random) -> list
     return pages
 
 
-def _parts(items: list[T], rng: random.Random) -> Iterator[list[T]]:
-    """The items in groups of 8 to 14, the last one of up to 21."""
+def _parts(items: list[T], least: int, most: int, rng: random.Random) -> Iterator[list[T]]:
+    """The items in groups of `least` to `most`; what is left over goes to the last group."""
     start = 0
     while start < len(items):
-        end = start + rng.randint(8, 14)
-        if len(items) - end < 8:
+        end = start + rng.randint(least, most)
+        if len(items) - end < least:
             end = len(items)
         yield items[start:end]
         start = end
