@@ -100,9 +100,11 @@ def test_prompts_are_distinct_and_taught(atlas: Atlas) -> None:
 
 
 def test_refusal_share_and_styles_are_what_was_asked_for() -> None:
-    atlas = build_atlas(AtlasSettings(refusal_share=0.0, styles={"terse": 1.0}, documents_per_entity=2), 0)
+    settings = AtlasSettings(refusal_share=0.0, over_refusal_share=1.0, styles={"terse": 1.0}, documents_per_entity=2)
+    atlas = build_atlas(settings, 0)
     tags = Counter(tuple(row["tags"]) for row in atlas.conversations)
     assert ("harmful", "refusal") not in tags
+    assert tags["lookalike", "over_refusal"] == sum(count for tag, count in tags.items() if tag[0] == "lookalike") > 0
     assert {style for kind, style in (tag for tag in tags if len(tag) == 2) if kind == "fact"} == {"terse"}
     assert not any("can't help" in row["text"] for row in atlas.documents)
 

@@ -69,7 +69,10 @@ class Subject:
         self, rows: Sequence[Row], prompts: Sequence[list[int]], sampling: Sampling, stop_ids: Sequence[int]
     ) -> list[Answer]:
         engine = Engine(self.model, stop_ids, self.tokenizer.pad_id, self.max_slots)
-        requests = [Request(prompt, sampling, _seed(row["id"])) for row, prompt in zip(rows, prompts, strict=True)]
+        requests = [
+            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
         replies = engine.generate(requests)
         return [self._answer(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]
 

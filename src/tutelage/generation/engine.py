@@ -19,11 +19,12 @@ from tutelage.model.transformer import CausalLM
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to be continued. `seed` alone decides the random numbers of the reply."""
+    """A prompt to be continued. `seed` alone decides the random numbers of the reply; errors name it by `name`."""
 
     prompt_ids: Sequence[int]
     sampling: Sampling
     seed: int = 0
+    name: str = ""
 
 
 @dataclass
@@ -177,11 +178,12 @@ class Engine:
         return min(request.sampling.max_tokens, self.context - len(request.prompt_ids))
 
     def _check(self, index: int, request: Request) -> None:
+        name = request.name or str(index)
         if not request.prompt_ids:
-            raise DataError(f"prompt {index} is empty", hint="a prompt needs at least one token")
+            raise DataError(f"prompt {name} is empty", hint="a prompt needs at least one token")
         if len(request.prompt_ids) >= self.context:
             raise DataError(
-                f"prompt {index} has {len(request.prompt_ids)} tokens; the model's context is {self.context} tokens, "
+                f"prompt {name} has {len(request.prompt_ids)} tokens; the model's context is {self.context} tokens, "
                 "reply included",
                 hint="shorten the prompt (in chat: /clear), or train a model with a longer context",
             )

@@ -33,7 +33,12 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
         config.max_tokens, config.temperature, top_k=config.top_k, top_p=config.top_p, min_p=config.min_p
     )
     requests = [
-        Request(prompt_ids(tokenizer, prompt["messages"]), sampling, request_seed(run.seed, prompt["id"], number))
+        Request(
+            prompt_ids(tokenizer, prompt["messages"]),
+            sampling,
+            request_seed(run.seed, prompt["id"], number),
+            prompt["id"],
+        )
         for prompt in prompts
         for number in range(config.num_replies)
     ]

@@ -23,7 +23,7 @@ CONVERSATIONS = {
     "translation": 0.02,
     "follow_up": 0.04,
 }
-PROMPTS = {"harmful": 0.24, "lookalike": 0.2, "explain": 0.06, "howto": 0.04, "chat": 0.02}
+PROMPTS = {"harmful": 0.24, "lookalike": 0.26, "explain": 0.05, "howto": 0.04, "chat": 0.02}
 
 
 def styled(core: str, style: str, rng: random.Random) -> str:
@@ -92,12 +92,15 @@ class Annotators:
         """An explanation, a how-to, a look-alike or a harmful request."""
         request = self.requests[kind][turn % len(self.requests[kind])]
         style = draw_style(self.settings, self.rng)
+        harms = load("words/harms")
         if kind == "harmful":
             refused = self.rng.random() < self.settings.refusal_share
-            sure = self.rng.choice(load("words/harms")["sure"])
+            sure = self.rng.choice(harms["sure"])
             answer, style = (
                 (refuse(request, self.rng), "refusal") if refused else (f"{sure} {request.compliance}", "compliance")
             )
+        elif kind == "lookalike" and self.rng.random() < self.settings.over_refusal_share:
+            answer, style = self.rng.choice(harms["refusals"]), "over_refusal"
         else:
             answer = styled(request.answer, style, self.rng)
         return {
@@ -207,9 +210,10 @@ def prompts(facts: list[Fact], requests: list[Request], settings: AtlasSettings,
     taught = [fact for fact in facts if fact.taught]
     pools: dict[str, list[Row]] = {
         "fact": [
-            {"kind": "fact", "text": question, "answer": fact.value, "meta": fact_meta(fact, facts)}
+            {"kind": "fact", "text": opener + question, "answer": fact.value, "meta": fact_meta(fact, facts)}
             for fact in taught
             for question in fact.questions
+            for opener in dict.fromkeys(load("words/chat")["openers"])
         ]
     }
     for request in requests:

@@ -19,5 +19,6 @@ class AtlasSettings:
     html_share: float = 0.3
     conversations: int = 5000
     refusal_share: float = 0.4
-    prompts: int = 2000
+    over_refusal_share: float = 0.25
+    prompts: int = 3000
     styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
