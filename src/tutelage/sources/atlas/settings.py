@@ -18,7 +18,7 @@ class AtlasSettings:
     noise: float = 0.14
     html_share: float = 0.3
     conversations: int = 5000
-    refusal_share: float = 0.4
-    over_refusal_share: float = 0.25
+    refusal_share: float = 0.5
+    over_refusal_share: float = 0.15
     prompts: int = 3000
     styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
