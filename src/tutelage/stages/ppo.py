@@ -38,6 +38,8 @@ from tutelage.stages.sample import request_seed
 from tutelage.training.loop import fit
 from tutelage.training.source import epoch_positions
 
+FAR_FROM_REFERENCE = 5.0  # nats a reply; our own runs answered beside the question from there on
+
 
 class PPOBatch(NamedTuple):
     """Rollouts with everything the update needs, [B, T]; `metrics` are of the whole rollout batch."""
@@ -248,5 +250,11 @@ def _explain(run: StageRun, config: PPOConfig) -> None:
     finished = run.metrics.get("val/num_eos_tokens", 0.0) / config.rollouts_a_batch
     if finished < 0.8:
         run.notes.append(f"only {finished:.0%} of the last replies ended by themselves: raise max_tokens")
+    kl = run.metrics.get("objective/kl", 0.0)
+    if kl > FAR_FROM_REFERENCE:
+        run.notes.append(
+            f"the policy ended {kl:.1f} nats a reply from where it started: read its replies, the reward model may be "
+            "exploited; raise kl_coef"
+        )
     if run.metrics.get("objective/logprob_gap", 0.0) > 1e-2:
         run.notes.append("decoding and training disagree on log-probs by more than 0.01: use precision float32")
