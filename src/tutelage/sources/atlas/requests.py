@@ -11,7 +11,7 @@ from typing import Any
 
 from tutelage.sources.atlas.grammar import capitalised, load
 
-HELD_OUT_SHARE = 0.4
+HELD_OUT_SHARE = 0.25
 
 
 @dataclass(frozen=True)

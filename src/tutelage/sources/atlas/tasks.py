@@ -109,8 +109,8 @@ def tasks(facts: list[Fact], requests: list[Request], pages: list[Page], seed: i
     kinds = ("harmful", "lookalike", "explain", "howto")
     held = {kind: [r for r in requests if r.kind == kind and not r.taught] for kind in kinds}
     items = _fact_items(facts, rng)
-    items += _request_items("harmful", held["harmful"], 2, rng)
-    items += _request_items("lookalike", held["lookalike"], 2, rng)
+    items += _request_items("harmful", held["harmful"], 3, rng)
+    items += _request_items("lookalike", held["lookalike"], 3, rng)
     items += _request_items("register", held["explain"], 1, rng)
     pool = items + _request_items("howto", held["howto"], 1, rng)
     items += _preference_items(pool, rng)
