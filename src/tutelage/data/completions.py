@@ -107,6 +107,8 @@ def pack_completions(completions: Sequence[Completion], pad_id: int, least_width
 
 def in_token_batches(completions: Sequence[Completion], max_tokens: int = 16_384) -> list[range]:
     """Runs of completions of about `max_tokens` tokens: for forwards that train nothing."""
+    if not completions:
+        return []
     bounds, total = [0], 0
     for place, completion in enumerate(completions):
         total += len(completion.ids)

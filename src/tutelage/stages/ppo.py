@@ -38,7 +38,7 @@ from tutelage.stages.sample import request_seed
 from tutelage.training.loop import fit
 from tutelage.training.source import epoch_positions
 
-FAR_FROM_REFERENCE = 5.0  # nats a reply; our own runs answered beside the question from there on
+FAR_FROM_REFERENCE = 5.0  # nats a reply; a run of ours that ended at 6 answered beside the question
 
 
 class PPOBatch(NamedTuple):
