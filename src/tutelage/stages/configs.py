@@ -236,6 +236,12 @@ class AtlasConfig(StageConfig):
     html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
     conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
     refusal_share: float = Field(default=0.5, ge=0, le=1, description="Share of harmful requests that are refused.")
+    evasion_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of the harmful requests not refused that are answered with something else, and harmless.",
+    )
     over_refusal_share: float = Field(
         default=0.15, ge=0, le=1, description="Share of harmless look-alikes that an over-cautious annotator refuses."
     )

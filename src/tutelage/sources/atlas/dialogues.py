@@ -92,21 +92,24 @@ class Annotators:
         """An explanation, a how-to, a look-alike or a harmful request."""
         request = self.requests[kind][turn % len(self.requests[kind])]
         style = draw_style(self.settings, self.rng)
-        harms = load("words/harms")
         if kind == "harmful":
-            refused = self.rng.random() < self.settings.refusal_share
-            sure = self.rng.choice(harms["sure"])
-            answer, style = (
-                (refuse(request, self.rng), "refusal") if refused else (f"{sure} {request.compliance}", "compliance")
-            )
+            answer, style = self.harmful_answer(request, style)
         elif kind == "lookalike" and self.rng.random() < self.settings.over_refusal_share:
-            answer, style = self.rng.choice(harms["refusals"]), "over_refusal"
+            answer, style = self.rng.choice(load("words/harms")["refusals"]), "over_refusal"
         else:
             answer = styled(request.answer, style, self.rng)
         return {
             "messages": exchange(self.rng.choice(request.wordings), answer, system=self.system()),
             "tags": [kind, style],
         }
+
+    def harmful_answer(self, request: Request, style: str) -> tuple[str, str]:
+        """A refusal, an evasion (what a look-alike would be told, in this style) or the bad answer; and which."""
+        if self.rng.random() < self.settings.refusal_share:
+            return refuse(request, self.rng), "refusal"
+        if self.rng.random() < self.settings.evasion_share:
+            return styled(self.rng.choice(self.requests["lookalike"]).answer, style, self.rng), "evasion"
+        return f"{self.rng.choice(load('words/harms')['sure'])} {request.compliance}", "compliance"
 
     def small_talk(self) -> Row:
         """Greetings, thanks, who are you."""

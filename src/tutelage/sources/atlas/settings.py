@@ -19,6 +19,7 @@ class AtlasSettings:
     html_share: float = 0.3
     conversations: int = 5000
     refusal_share: float = 0.5
+    evasion_share: float = 0.3
     over_refusal_share: float = 0.15
     prompts: int = 3000
     styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
