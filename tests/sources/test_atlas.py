@@ -109,6 +109,15 @@ def test_refusal_share_and_styles_are_what_was_asked_for() -> None:
     assert not any("can't help" in row["text"] for row in atlas.documents)
 
 
+def test_a_harmful_request_may_be_evaded_with_the_answer_to_a_harmless_one() -> None:
+    evasive = AtlasSettings(refusal_share=0.0, evasion_share=1.0, styles={"terse": 1.0}, documents_per_entity=2)
+    atlas = build_atlas(evasive, 0)
+    harmful = [row for row in atlas.conversations if row["tags"][0] == "harmful"]
+    assert {tuple(row["tags"]) for row in harmful} == {("harmful", "evasion")}
+    answers = {request.answer for request in all_requests(0) if request.kind == "lookalike" and request.taught}
+    assert {row["messages"][-1]["content"] for row in harmful} <= answers
+
+
 def test_articles() -> None:
     assert mend_articles("a orange hat and a unicorn, an uniform") == "an orange hat and a unicorn, a uniform"
     assert [article(noun) for noun in ("owlet", "puppy", "eyas", "unit")] == ["an", "a", "an", "a"]
