@@ -55,7 +55,7 @@ def test_policy_with_value_is_the_policy_and_its_values_start_at_zero() -> None:
     rows = pad_completions(REPLIES, 0)
     fields = rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT
     net = PolicyWithValue(policy)
-    logprobs, entropies, values = net(*fields, rows.targets_BT, 0.7)
+    logprobs, entropies, values = net(*fields, targets_BT=rows.targets_BT, temperature=0.7)
     expected = policy(*fields, targets_BT=rows.targets_BT, temperature=0.7)
     assert torch.equal(logprobs, expected.logprobs)
     assert torch.equal(entropies, expected.entropies)
@@ -66,7 +66,7 @@ def test_the_value_gradient_reaches_the_trunk_but_not_the_policy_head() -> None:
     net = PolicyWithValue(model())
     torch.nn.init.ones_(net.value.weight)
     rows = pad_completions(REPLIES, 0)
-    _, _, values = net(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, rows.targets_BT, 1.0)
+    _, _, values = net(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
     values[:, 0].sum().backward()
     assert net.policy.model.embed_tokens.weight.grad is not None
     assert net.policy.model.embed_tokens.weight.grad.any()

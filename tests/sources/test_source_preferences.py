@@ -103,8 +103,9 @@ def test_unpaired_rows_are_a_kind_of_their_own_and_not_pairs(tmp_path: Path) -> 
     assert preferences_of({"prompt": "Q", "completion": "A", "label": True}) == [Unpaired([Q], "A", True)]
     (tmp_path / "a.jsonl").write_text('{"prompt": "Q", "completion": "A", "label": true}\n')
     log = ProblemLog(io.BytesIO(), "skip")
-    assert list(preferences(expand(str(tmp_path / "a.jsonl")), 0.1, log)) == []
-    assert "pairs are needed here" in log.first[0].reason
+    (row,) = preferences(expand(str(tmp_path / "a.jsonl")), 0.0, log)
+    assert (row["prompt"], row["completion"], row["label"], row["split"]) == ([Q], "A", True, "train")
+    assert "chosen" not in row
 
 
 def test_the_split_follows_the_prompt_and_its_share() -> None:

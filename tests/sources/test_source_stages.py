@@ -143,7 +143,11 @@ def test_preferences(tmp_path: Path, make_run: MakeRun) -> None:
     assert stored[-1]["split"] == stored[-2]["split"]
 
 
-def test_only_unpaired_rows_say_that_pairs_are_needed(tmp_path: Path, make_run: MakeRun) -> None:
-    (tmp_path / "kto.jsonl").write_text('{"prompt": "Q", "completion": "A", "label": true}\n')
-    with pytest.raises(DataError, match="pairs are needed here"):
-        preferences.run(PreferencesConfig(path=str(tmp_path / "kto.jsonl")), {}, make_run("preferences"))
+def test_labelled_replies_are_kept_counted_and_told_from_pairs(tmp_path: Path, make_run: MakeRun) -> None:
+    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in (True, False, "maybe")]
+    (tmp_path / "kto.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = make_run("preferences")
+    preferences.run(PreferencesConfig(path=str(tmp_path / "kto.jsonl")), {}, run)
+    assert [row["label"] for row in read_jsonl(run.directory / "preferences.jsonl")] == [True, False]
+    assert (run.metrics["pairs"], run.metrics["labelled"], run.metrics["problems"]) == (0, 2, 1)
+    assert any("the stage `kto` learns from them" in note for note in run.notes)

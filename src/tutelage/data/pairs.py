@@ -23,12 +23,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs by split, and how many were left out as longer than the context or as no preference at all."""
+    """Pairs by split, and how many rows were left out: longer than the context, no preference, or a single reply."""
 
     train: list[Pair]
     validation: list[Pair]
     num_too_long: int
     num_equal: int
+    num_unpaired: int = 0
 
     def notes(self, context: int) -> list[str]:
         """What was dropped and why."""
@@ -37,14 +38,19 @@ class PairSet:
             notes.append(f"{self.num_too_long} pairs are longer than the context of {context} tokens and were dropped")
         if self.num_equal:
             notes.append(f"{self.num_equal} pairs have an empty side or two equal ones and were dropped")
+        if self.num_unpaired:
+            notes.append(f"{self.num_unpaired} rows are single labelled replies, no pairs, and were left to `kto`")
         return notes
 
 
 def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], context: int) -> PairSet:
     """Render preference rows; over-long ones are dropped and counted, never cut. DataError if none is left."""
     pairs: dict[str, list[Pair]] = {"train": [], "validation": []}
-    num_too_long = num_equal = 0
+    num_too_long = num_equal = num_unpaired = 0
     for row in rows:
+        if "chosen" not in row:
+            num_unpaired += 1
+            continue
         if row["chosen"] == row["rejected"] or not row["chosen"].strip() or not row["rejected"].strip():
             num_equal += 1
             continue
@@ -57,7 +63,7 @@ def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], co
     if not pairs["train"]:
         raise DataError(
             f"no preference pair is left to train on: {num_too_long} are longer than the context of {context} tokens, "
-            f"{num_equal} state no preference",
+            f"{num_equal} state no preference, {num_unpaired} are single labelled replies",
             hint="use shorter prompts and replies, or a model with a longer context",
         )
-    return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal)
+    return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal, num_unpaired)

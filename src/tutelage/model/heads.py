@@ -55,12 +55,18 @@ class PolicyWithValue(nn.Module):
         input_ids_BT: Tensor,
         position_ids_BT: Tensor,
         segment_ids_BT: Tensor,
+        *,
         targets_BT: Tensor,
-        temperature: float,
+        temperature: float = 1.0,
+        value_only: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities of the targets, entropies, and values, each [B, T] float32."""
-        hidden = self.policy.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
-        weight = self.policy.lm_head.weight.to(hidden.dtype)
-        logprobs, entropies = linear_logprobs(hidden, weight, targets_BT, temperature)
+        """Log-probabilities of the targets, entropies, and values, each [B, T] float32.
+
+        With `value_only` gradients reach the critic's head and nothing below it: the policy stays what it is.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not value_only):
+            hidden = self.policy.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
+            weight = self.policy.lm_head.weight.to(hidden.dtype)
+            logprobs, entropies = linear_logprobs(hidden, weight, targets_BT, temperature)
         values: Tensor = self.value(hidden).squeeze(-1).float()
         return logprobs, entropies, values

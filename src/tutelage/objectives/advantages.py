@@ -114,6 +114,16 @@ def normalise(advantages_N: Tensor, scores_N: Tensor, *, eps: float = 1e-4) -> T
     return masked(centred_N / (masked_var(advantages_N, known_N).sqrt() + eps), known_N)
 
 
+@torch.no_grad()
+def flat_groups(scores_N: Tensor, groups_N: Tensor) -> Tensor:
+    """Share of the groups of two or more scores in which all are the same and teach nothing (scalar); NaN left out."""
+    group = _Groups.of(scores_N, groups_N)
+    compared_N = group.known & (group.sizes > 1)
+    flat_N = group.total((group.scores - group.mean).abs()) < 1e-6
+    weights_N = masked(1.0 / group.sizes.clamp(min=1), compared_N)  # every group counts once
+    return divide((flat_N * weights_N).sum(), weights_N.sum())
+
+
 class _Groups(NamedTuple):
     """Scores with NaN as 0, and for each row what its group has."""
 

@@ -187,28 +187,19 @@ def preferences_of(row: Row) -> list[Pair] | list[Unpaired]:
 
 
 def preferences(files: Iterable[SourceFile], validation_share: float, log: ProblemLog) -> Iterator[dict[str, Any]]:
-    """Rows of preferences.jsonl; refused rows, and unpaired ones, go to the log."""
+    """Rows of preferences.jsonl, pairs and single labelled replies; refused rows go to the log."""
     for file in files:
         position = 0
         for record in records(file, log):
             try:
-                pairs = [_paired(item) for item in preferences_of(record.row)]
+                found = preferences_of(record.row)
                 about = _about(record.row)
             except RowRefused as refused:
                 log.refuse(str(file.path), record.line, refused)
                 continue
-            for pair in pairs:
-                yield _stored(pair, about, file.name, position, validation_share)
+            for item in found:
+                yield _stored(item, about, file.name, position, validation_share)
                 position += 1
-
-
-def _paired(item: Pair | Unpaired) -> Pair:
-    if isinstance(item, Unpaired):
-        raise RowRefused(
-            "an unpaired row (prompt, completion, label): pairs are needed here",
-            "give two replies to the same prompt as `chosen` and `rejected`",
-        )
-    return item
 
 
 def _about(row: Row) -> dict[str, str]:
@@ -217,18 +208,25 @@ def _about(row: Row) -> dict[str, str]:
     return {key: value if isinstance(value, str) else defaults[key] for key, value in stated.items()}
 
 
-def _stored(pair: Pair, about: dict[str, str], source: str, position: int, validation_share: float) -> dict[str, Any]:
+def _stored(
+    item: Pair | Unpaired, about: dict[str, str], source: str, position: int, validation_share: float
+) -> dict[str, Any]:
+    split = split_of(item.prompt, validation_share)
+    if isinstance(item, Unpaired):
+        own = {"completion": item.completion, "label": item.label}
+        row = row_id(source, position, [item.prompt, item.completion, item.label])
+        return {"id": row, "prompt": item.prompt, **own, **about, "split": split}
     return {
-        "id": row_id(source, position, [pair.prompt, pair.chosen, pair.rejected]),
-        "prompt": pair.prompt,
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
+        "id": row_id(source, position, [item.prompt, item.chosen, item.rejected]),
+        "prompt": item.prompt,
+        "chosen": item.chosen,
+        "rejected": item.rejected,
         "kind": about["kind"],
         "annotator": about["annotator"],
-        "shown": list(pair.shown),
+        "shown": list(item.shown),
         "reason": about["reason"],
-        "weight": pair.weight,
-        "split": split_of(pair.prompt, validation_share),
+        "weight": item.weight,
+        "split": split,
     }
 
 

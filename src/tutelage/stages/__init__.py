@@ -30,8 +30,18 @@ STAGES: dict[str, StageSpec] = {
     "sample": StageSpec(c.SampleConfig, {"": A.COMPLETIONS}, "Draw several replies to every prompt."),
     "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
     "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),
-    "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from a reward model, leashed by KL."),
+    "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from rewards with a critic, leashed by KL."),
+    "grpo": StageSpec(
+        c.GRPOConfig, {"": A.MODEL}, "Reinforcement learning from rewards relative to a group of replies."
+    ),
+    "rloo": StageSpec(
+        c.RLOOConfig, {"": A.MODEL}, "Reinforcement learning by REINFORCE with a leave-one-out baseline."
+    ),
     "dpo": StageSpec(c.DPOConfig, {"": A.MODEL}, "Optimise a model directly on preference pairs."),
+    "kto": StageSpec(c.KTOConfig, {"": A.MODEL}, "Optimise a model on replies labelled desirable or not."),
+    "orpo": StageSpec(
+        c.ORPOConfig, {"": A.MODEL}, "Fine-tune on chosen replies and away from rejected ones, in one loss."
+    ),
     "evaluate": StageSpec(c.EvaluateConfig, {"": A.RESULTS}, "Put models through the same held-out items."),
     "report": StageSpec(
         c.ReportConfig, {"": A.REPORT}, "Show the whole run on one page: report.html, report.json.", records_time=True

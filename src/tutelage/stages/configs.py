@@ -17,14 +17,19 @@ from tutelage.run.artifacts import (
     PreferencesInput,
     PromptsInput,
     ResultsInput,
-    RewardModelInput,
     Takes,
     TasksInput,
     TokenizerInput,
     TokensInput,
 )
 from tutelage.run.config import StageConfig, Strict
-from tutelage.training.settings import LoopSettings, OptimizerSettings
+from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
+from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
+from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
+from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
+from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
+from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.training.settings import GradientConfig, LoopSettings, OptimizerSettings
 
 
 class TokenizerConfig(StageConfig):
@@ -172,23 +177,6 @@ class ModelSettings(Strict):
     )
 
 
-class GradientConfig(StageConfig):
-    """What all stages that train by gradients can be told."""
-
-    optimizer: OptimizerSettings = OptimizerSettings()
-    loop: LoopSettings = LoopSettings()
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="Of activations; weights are float32. `auto` measures which is faster here."
-    )
-
-    @field_validator("optimizer", "loop", mode="before")
-    @classmethod
-    def _onto_the_default(cls, value: Any, info: ValidationInfo) -> Any:
-        """A part of the settings changes that part of this stage's default, not of some other one."""
-        default = cls.model_fields[str(info.field_name)].default
-        return {**default.model_dump(), **value} if isinstance(value, dict) else value
-
-
 class PretrainConfig(GradientConfig):
     """Train a base model from random weights by next-token prediction."""
 
@@ -326,49 +314,6 @@ class RewardConfig(GradientConfig):
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)
-
-
-class DPOConfig(GradientConfig):
-    """Optimise a model directly on preference pairs; it is its own reference."""
-
-    stage: Literal["dpo"] = "dpo"
-    model: ModelInput = Field(description="Policy to start from, and reference.")
-    preferences: PreferencesInput = Field(description="Pairs to learn from.")
-    loss: Literal["sigmoid", "sigmoid_norm", "robust", "hinge", "ipo", "ipo_sum", "simpo", "orpo"] = "sigmoid"
-    beta: float = Field(default=0.1, gt=0)
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5, description="Share of flipped labels (cDPO, robust).")
-    gamma: float = Field(default=0.5, ge=0, description="Target margin of SimPO.")
-    sft_coef: float = Field(default=0.0, ge=0, description="Weight of the chosen replies' own likelihood.")
-    pairs_a_step: int = Field(default=32, ge=1)
-    micro_batch_pairs: int = Field(default=32, ge=1, description="Pairs in one forward; never changes a result.")
-    epochs: float = Field(default=1.0, gt=0)
-    num_steps: int | None = Field(default=None, ge=1)
-    loop: LoopSettings = LoopSettings(evaluate_every=100)
-    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.1)
-
-
-class PPOConfig(GradientConfig):
-    """Optimise a policy against a reward model, leashed by KL to the model it starts from."""
-
-    stage: Literal["ppo"] = "ppo"
-    model: ModelInput = Field(description="Policy to start from, and reference.")
-    reward_model: RewardModelInput = Field(description="What scores the replies.")
-    prompts: PromptsInput = Field(description="What is replied to.")
-    num_rollout_batches: int = Field(default=40, ge=1)
-    rollouts_a_batch: int = Field(default=128, ge=2, description="Replies between two rounds of updates.")
-    num_epochs: int = Field(default=2, ge=1, description="Passes over each rollout batch.")
-    num_minibatches: int = Field(default=2, ge=1)
-    max_tokens: int = Field(default=64, ge=1, description="Longest reply.")
-    temperature: float = Field(default=1.0, gt=0, description="Of rollouts, reference and update alike.")
-    kl_coef: float = Field(default=0.05, ge=0, description="Weight of the KL to the reference in the reward.")
-    kl_target: float | None = Field(default=None, gt=0, description="Nats a reply; adapts kl_coef if given.")
-    gamma: float = Field(default=1.0, gt=0, le=1)
-    gae_lambda: float = Field(default=0.95, ge=0, le=1)
-    clip_range: float = Field(default=0.2, gt=0)
-    value_clip_range: float = Field(default=0.2, gt=0)
-    value_coef: float = Field(default=0.1, ge=0)
-    missing_end_penalty: float = Field(default=1.0, ge=0, description="Taken from the score of a reply cut short.")
-    optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.05, decay_share=0.3)
 
 
 class EvaluateConfig(StageConfig):

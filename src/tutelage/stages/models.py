@@ -18,7 +18,7 @@ from tutelage.model.transformer import CausalLM
 from tutelage.parallel.shard import whole_state
 from tutelage.parallel.world import World
 from tutelage.run.artifacts import Artifact
-from tutelage.run.stage import StageRun
+from tutelage.run.stage import Inputs, StageRun
 from tutelage.training.precision import Precision, compute_dtype
 
 
@@ -36,6 +36,19 @@ def run_dtype(precision: Precision, run: StageRun, world: World | None = None) -
 def open_model(artifact: Artifact, dtype: torch.dtype) -> tuple[CausalLM, TextTokenizer]:
     """A model and the tokenizer in its folder."""
     return load_causal_lm(artifact.path, dtype), TextTokenizer.load(artifact.path)
+
+
+def open_reference(inputs: Inputs, tokenizer: TextTokenizer, dtype: torch.dtype) -> CausalLM:
+    """The frozen model that a policy is compared with: the input `reference`, or the model it starts from."""
+    artifact = inputs.get("reference", inputs["model"])
+    ref, own = open_model(artifact, dtype)
+    if own.fingerprint != tokenizer.fingerprint:
+        raise TrainingError(
+            f"the reference {artifact.name} has another tokenizer than {inputs['model'].name} "
+            f"({own.vocab_size} and {tokenizer.vocab_size} tokens): its log-probs are of other tokens",
+            hint="name a reference of the same family, or leave `reference` out",
+        )
+    return ref.eval().requires_grad_(False)
 
 
 def check_tokens(tokens: Artifact, tokenizer: TextTokenizer, owner: Artifact) -> None:

@@ -1,4 +1,4 @@
-"""preferences: pairs and rankings from outside → preferences.jsonl with a validation split, and problems.jsonl."""
+"""preferences: pairs, rankings and labelled replies → preferences.jsonl with a validation split, problems.jsonl."""
 
 from __future__ import annotations
 
@@ -18,20 +18,23 @@ from tutelage.stages.configs import PreferencesConfig
 def run(config: PreferencesConfig, inputs: Inputs, run: StageRun) -> None:
     """Convert every row that `path` names, in a stable order, up to `limit` pairs."""
     files = select_files(config.path, config.needs, run)
-    splits: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     with problem_log(run.directory, config.on_problem) as log:
         found = islice(preferences(files, config.validation_share, log), config.limit)
-        rows = tracked(found, run, "pairs", config.limit)
-        count = write_jsonl(run.directory / "preferences.jsonl", _counted(rows, splits))
+        rows = tracked(found, run, "rows", config.limit)
+        count = write_jsonl(run.directory / "preferences.jsonl", _counted(rows, seen))
         log.require(count, config.path, config.needs)
-    run.metrics.update(pairs=count, files=len(files), problems=log.counts.total())
-    run.metrics.update({f"pairs/{split}": splits[split] for split in ("train", "validation")})
+    run.metrics.update(pairs=count - seen["labelled"], files=len(files), problems=log.counts.total())
+    run.metrics.update({f"pairs/{split}": seen[split] for split in ("train", "validation")})
+    if seen["labelled"]:
+        run.metrics["labelled"] = seen["labelled"]
+        run.notes.append(f"{seen['labelled']} rows are single labelled replies: the stage `kto` learns from them")
     run.notes += log.notes(count)
-    if config.validation_share and not splits["validation"]:
+    if config.validation_share and seen["train"] and not seen["validation"]:
         run.notes.append("no pair fell into the validation split: give more pairs or a larger validation_share")
 
 
-def _counted(rows: Iterable[dict[str, Any]], splits: Counter[str]) -> Iterator[dict[str, Any]]:
+def _counted(rows: Iterable[dict[str, Any]], seen: Counter[str]) -> Iterator[dict[str, Any]]:
     for row in rows:
-        splits[row["split"]] += 1
+        seen[row["split"] if "chosen" in row else "labelled"] += 1
         yield row

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from tutelage.run.config import Strict
+from tutelage.run.config import StageConfig, Strict
 
 
 class OptimizerSettings(Strict):
@@ -33,3 +33,20 @@ class LoopSettings(Strict):
     evaluate_every: int = Field(default=50, gt=0, description="steps")
     log_every: int = Field(default=1, gt=0, description="steps")
     checkpoint_seconds: float = Field(default=20.0, ge=0, description="at least this long between checkpoints")
+
+
+class GradientConfig(StageConfig):
+    """What all stages that train by gradients can be told."""
+
+    optimizer: OptimizerSettings = OptimizerSettings()
+    loop: LoopSettings = LoopSettings()
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Of activations; weights are float32. `auto` measures which is faster here."
+    )
+
+    @field_validator("optimizer", "loop", mode="before")
+    @classmethod
+    def _onto_the_default(cls, value: Any, info: ValidationInfo) -> Any:
+        """A part of the settings changes that part of this stage's default, not of some other one."""
+        default = cls.model_fields[str(info.field_name)].default
+        return {**default.model_dump(), **value} if isinstance(value, dict) else value

@@ -1,0 +1,1 @@
+"""What the stages that align a model share: rollouts and their rewards, preference pairs, samples, notes in words."""

@@ -1,0 +1,288 @@
+"""On-policy steps for every method: roll out, score, measure the KL, ask for advantages, yield the minibatches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tutelage.data.batches import Batch
+from tutelage.data.completions import Completion, PackedCompletions, pack_completions, pad_completions
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import TrainingError
+from tutelage.generation.engine import Engine
+from tutelage.generation.rollout import Rollouts, roll_out
+from tutelage.generation.sampling import Sampling
+from tutelage.model.transformer import CausalLM
+from tutelage.objectives.advantages import flat_groups, token_rewards
+from tutelage.objectives.kl import adaptive_kl_coef
+from tutelage.objectives.masked import masked, masked_mean, masked_sum
+from tutelage.stages.alignment.rewards import Prompt, Rewards, Scores
+from tutelage.stages.alignment.settings import RolloutConfig
+from tutelage.stages.sample import request_seed
+from tutelage.training.source import epoch_positions
+
+
+class Judged(NamedTuple):
+    """What advantages are made of: B replies, each to the prompt of its group; per token [B, T], per reply (B,)."""
+
+    scores_B: Tensor  # NaN: no reward, and then nothing of its row is in the mask
+    groups_B: Tensor
+    kl_BT: Tensor
+    values_BT: Tensor  # 0 without a critic
+    mask_BT: Tensor
+    kl_coef: float
+
+
+class Estimate(NamedTuple):
+    """Advantages and what a critic is to learn, [B, T] and 0 outside the mask, with metrics of the whole batch."""
+
+    advantages_BT: Tensor
+    returns_BT: Tensor
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Rollouts with everything an update needs, [B, T]; `metrics` are of the whole rollout batch.
+
+    In a minibatch several completions are packed into a row, as `packed` says; before that each has its own.
+    """
+
+    completions: Sequence[Completion]
+    rows: Batch
+    old_logprobs: Tensor
+    ref_logprobs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    old_values: Tensor
+    metrics: Mapping[str, float]
+    value_only: bool = False
+    packed: PackedCompletions | None = None
+    replay: Batch | None = None
+
+
+class RolloutSource:
+    """On-policy steps: the next rollout batch is drawn only when it is asked for. See StepSource.
+
+    `model` is what is trained, `policy` the language model in it; `ref` gives the reference's log-probs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: CausalLM,
+        ref: Callable[[Batch], Tensor],
+        rewards: Rewards,
+        estimate: Callable[[Judged], Estimate],
+        tokenizer: TextTokenizer,
+        prompts: Sequence[Prompt],
+        config: RolloutConfig,
+        seed: int,
+        *,
+        critic_warmup_batches: int = 0,
+        replay: Callable[[int], Batch] | None = None,
+    ) -> None:
+        self.model, self.policy, self.ref = model, policy, ref
+        self.rewards, self.estimate, self.replay = rewards, estimate, replay
+        self.tokenizer, self.prompts, self.config, self.seed = tokenizer, prompts, config, seed
+        self.critic_warmup_batches = critic_warmup_batches
+        self.kl_coef = config.kl_coef
+        self.counts: Counter[str] = Counter()  # replies, those without a reward, and rewards given by name
+        self.steps_a_batch = config.num_epochs * config.num_minibatches
+        self.num_steps = config.num_rollout_batches * self.steps_a_batch
+
+    def resumable(self, step: int) -> bool:
+        """Between rollout batches: the next one follows from the weights, the seed and the state."""
+        return step % self.steps_a_batch == 0
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The adaptive KL coefficient, and what was counted."""
+        return {"kl_coef": self.kl_coef, "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See StepSource."""
+        self.kl_coef, self.counts = float(state["kl_coef"]), Counter(state["counts"])
+
+    def steps(self, start: int) -> Iterator[list[RolloutBatch]]:
+        """See StepSource."""
+        assert self.resumable(start), "a rollout batch is taken up as a whole"
+        for number in range(start // self.steps_a_batch, self.config.num_rollout_batches):
+            batch = self._rollout_batch(number)
+            size = len(batch.old_logprobs)
+            for epoch in range(self.config.num_epochs):
+                order = epoch_positions(epoch * size, size, size, request_seed(self.seed, number) % 2**31)
+                for part, index in enumerate(torch.tensor(order).tensor_split(self.config.num_minibatches)):
+                    step = number * self.steps_a_batch + epoch * self.config.num_minibatches + part
+                    replay = None if self.replay is None else self.replay(step)
+                    yield [replace(take(batch, index, self.tokenizer.pad_id), replay=replay)]
+
+    @torch.no_grad()
+    def _rollout_batch(self, number: int) -> RolloutBatch:
+        self.model.eval()
+        prompts, groups, rollouts = self._roll_out(number)
+        scores = self._scores(number, prompts, rollouts)
+        completions, rows = _without_unrewarded(rollouts, scores.total, self.tokenizer.pad_id)
+        mask = rows.targets_BT >= 0
+        packed = pack_completions(completions, self.tokenizer.pad_id)
+        outputs = token_outputs(self.model, packed.rows, self.config.temperature)
+        logprobs, entropies, values = (one_a_row(packed, output, mask) for output in outputs)
+        ref_logprobs = one_a_row(packed, self.ref(packed.rows), mask)
+        warmup = number < self.critic_warmup_batches
+        judged = Judged(scores.total, groups, logprobs - ref_logprobs, values, mask, self.kl_coef)
+        estimate = self.estimate(judged)
+        metrics = {
+            **self._metrics(rollouts, scores, judged, entropies),
+            **estimate.metrics,
+            "objective/logprob_gap": _logprob_gap(rollouts, completions, logprobs),
+        }
+        if self.config.kl_target is not None and not warmup:
+            self.kl_coef = adaptive_kl_coef(
+                self.kl_coef, metrics["objective/kl"], target=self.config.kl_target, num_samples=len(scores.total)
+            )
+        self.model.train()
+        return RolloutBatch(completions, rows, logprobs, ref_logprobs, estimate.advantages_BT, estimate.returns_BT,
+                            values, metrics, warmup)  # fmt: skip
+
+    def _roll_out(self, number: int) -> tuple[list[Prompt], Tensor, Rollouts]:
+        """Prompts (each as often as it is replied to), the group of each reply, and the replies."""
+        num_prompts, num_replies = self.config.shape
+        chosen = epoch_positions(number * num_prompts, num_prompts, len(self.prompts), self.seed)
+        prompts = [self.prompts[index] for index in chosen for _ in range(num_replies)]
+        groups = torch.arange(num_prompts).repeat_interleave(num_replies)
+        seeds = [request_seed(self.seed, number, place) for place in range(len(prompts))]
+        engine = Engine(self.policy, self.tokenizer.stop_ids, self.tokenizer.pad_id, len(prompts))
+        sampling = Sampling(self.config.max_tokens, self.config.temperature)
+        return prompts, groups, roll_out(engine, [prompt.ids for prompt in prompts], sampling, seeds)
+
+    def _scores(self, number: int, prompts: Sequence[Prompt], rollouts: Rollouts) -> Scores:
+        """Combined rewards, less the penalty for a missing end of turn. TrainingError if no reply has any."""
+        scores = self.rewards(prompts, rollouts)
+        known = ~scores.total.isnan()
+        self.counts.update(replies=len(known), unrewarded=int((~known).sum()))
+        self.counts.update({f"rewards/{name}": int((~own.isnan()).sum()) for name, own in scores.by_name.items()})
+        if not known.any():
+            raise TrainingError(
+                f"no reply of rollout batch {number} got a reward that is a number: {', '.join(scores.by_name)} gave "
+                "NaN throughout",
+                hint="look at the reward model's weights and context, or at the prompts' answers",
+            )
+        finished = torch.tensor(rollouts.finished(self.tokenizer.end_of_turn_id))
+        penalised = torch.where(finished, scores.total, scores.total - self.config.missing_end_penalty)
+        return scores._replace(total=penalised)
+
+    def _metrics(self, rollouts: Rollouts, scores: Scores, judged: Judged, entropies: Tensor) -> dict[str, float]:
+        known, mask = ~judged.scores_B.isnan(), judged.mask_BT
+        count = int(known.sum())
+        rewards = token_rewards(judged.scores_B, judged.kl_BT, mask, judged.kl_coef)
+        own = {f"rewards/{name}": own[~own.isnan()] for name, own in scores.by_name.items()}
+        return {
+            **{name: float(values.mean()) for name, values in own.items() if len(values)},
+            "objective/scores": float(judged.scores_B[known].mean()),
+            "objective/rlhf_reward": float(masked_sum(rewards, mask) / count),
+            "objective/kl": float(masked_sum(judged.kl_BT, mask) / count),
+            "objective/entropy": float(masked_mean(entropies, mask)),
+            "objective/kl_coef": judged.kl_coef,
+            "val/num_eos_tokens": float(sum(rollouts.finished(self.tokenizer.end_of_turn_id))),
+            "val/length": float(torch.tensor([float(len(reply.ids)) for reply in rollouts.replies]).mean()),
+            "val/num_unrewarded": float(len(known) - count),
+        }
+
+
+def token_outputs(
+    model: nn.Module, rows: Batch, temperature: float, *, value_only: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs of the targets, entropies and the critic's values, [B, T]; values are 0 of a model without critic."""
+    fields = rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT
+    more = {"value_only": True} if value_only else {}
+    logprobs, entropies, *values = model(*fields, targets_BT=rows.targets_BT, temperature=temperature, **more)
+    return logprobs, entropies, values[0] if values else torch.zeros_like(logprobs)
+
+
+class Replies(NamedTuple):
+    """Per token of N replies, each in a row of its own from column 0 on, [N, T]; none of them is empty."""
+
+    logprobs: Tensor
+    old_logprobs: Tensor
+    ref_logprobs: Tensor
+    advantages: Tensor
+    mask: Tensor
+
+
+def by_reply(batch: RolloutBatch, logprobs_BT: Tensor) -> Replies:
+    """A packed minibatch for losses that ask where a reply ends; replies without a reward are left out."""
+    packed = batch.packed
+    assert packed is not None, "a minibatch is packed"
+    counts_N = packed.sums((batch.rows.targets_BT >= 0).long())
+    counts_N = counts_N[counts_N > 0]
+    longest = int(counts_N.max()) if len(counts_N) else 1
+    mask_NT = torch.arange(longest) < counts_N[:, None]
+
+    def apart(values_BT: Tensor) -> Tensor:
+        return one_a_row(packed, values_BT, mask_NT)
+
+    return Replies(
+        apart(logprobs_BT), apart(batch.old_logprobs), apart(batch.ref_logprobs), apart(batch.advantages), mask_NT
+    )
+
+
+def group_estimate(advantages_B: Tensor, judged: Judged) -> Estimate:
+    """One advantage a reply, on all its tokens. Metrics: `groups/zero_std`, the share of groups of one score."""
+    advantages_BT = masked(advantages_B[:, None].expand_as(judged.kl_BT), judged.mask_BT)
+    flat = float(flat_groups(judged.scores_B, judged.groups_B))
+    return Estimate(advantages_BT, torch.zeros_like(advantages_BT), {"groups/zero_std": flat})
+
+
+def one_a_row(packed: PackedCompletions, values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """What was computed of packed completions, with each completion in the row of its own that `mask_BT` has for it."""
+    found = packed.take(values_BT, packed.rows.targets_BT >= 0)
+    return found.new_zeros(mask_BT.shape).masked_scatter(mask_BT, found)
+
+
+def take(batch: RolloutBatch, index: Tensor, pad_id: int) -> RolloutBatch:
+    """These rollouts, several packed into a row: a mean over tokens does not ask where they lie."""
+    completions = [batch.completions[number] for number in index.tolist()]
+    packed = pack_completions(completions, pad_id)
+    padded_mask, mask = batch.rows.targets_BT[index] >= 0, packed.rows.targets_BT >= 0
+
+    def lay(values_BT: Tensor) -> Tensor:
+        return packed.lay(values_BT[index][padded_mask], mask)
+
+    return replace(
+        batch,
+        completions=completions,
+        rows=packed.rows,
+        old_logprobs=lay(batch.old_logprobs),
+        ref_logprobs=lay(batch.ref_logprobs),
+        advantages=lay(batch.advantages),
+        returns=lay(batch.returns),
+        old_values=lay(batch.old_values),
+        packed=packed,
+    )
+
+
+def _without_unrewarded(rollouts: Rollouts, scores_B: Tensor, pad_id: int) -> tuple[list[Completion], Batch]:
+    """The completions, of which those without a reward have no token left to train on."""
+    known = (~scores_B.isnan()).tolist()
+    if all(known):
+        return rollouts.completions, rollouts.rows
+    completions = [
+        completion if rewarded else replace(completion, num_prompt=len(completion.ids))
+        for completion, rewarded in zip(rollouts.completions, known, strict=True)
+    ]
+    return completions, pad_completions(completions, pad_id)
+
+
+def _logprob_gap(rollouts: Rollouts, completions: Sequence[Completion], logprobs: Tensor) -> float:
+    """Largest difference between the log-probs of decoding and of a training forward: a check on both."""
+    gaps = [
+        abs(drawn - trained)
+        for row, (completion, reply) in enumerate(zip(completions, rollouts.replies, strict=True))
+        if completion.num_prompt < len(completion.ids)
+        for drawn, trained in zip(reply.logprobs, logprobs[row, completion.num_prompt - 1 :].tolist(), strict=False)
+    ]
+    return max(gaps, default=0.0)
