@@ -29,7 +29,7 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
-from tutelage.training.settings import GradientConfig, LoopSettings, OptimizerSettings
+from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 
 
 class TokenizerConfig(StageConfig):
@@ -193,7 +193,7 @@ class PretrainConfig(GradientConfig):
     optimizer: OptimizerSettings = OptimizerSettings(kind="muon", learning_rate=0.01, muon_learning_rate=0.02)
 
 
-class SFTConfig(GradientConfig):
+class SFTConfig(FineTuneConfig):
     """Fine-tune a model on conversations, with loss on the assistant's turns only."""
 
     stage: Literal["sft"] = "sft"

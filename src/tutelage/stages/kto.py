@@ -24,7 +24,7 @@ from tutelage.sources.store import read_jsonl
 from tutelage.stages.alignment.notes import course, preference_notes
 from tutelage.stages.alignment.preference import in_parts, packed_logprobs, reference_logprobs, samples_of, validation
 from tutelage.stages.configs import KTOConfig
-from tutelage.stages.models import open_model, publish_model, run_dtype
+from tutelage.stages.models import open_trainable, publish_model, run_dtype
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
@@ -66,7 +66,7 @@ def run(config: KTOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy on labelled replies, from the model that is also its reference."""
     world = world_from_environment()
     dtype = run_dtype(config.precision, run, world)
-    model, tokenizer = open_model(inputs["model"], dtype)
+    model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = model.config.max_position_embeddings
     found = render_labelled(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"), context)
     run.notes.extend([*found.notes(context), *_balance(found.train, config)])

@@ -14,12 +14,14 @@ from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import TrainingError
 from tutelage.model.heads import RewardModel
 from tutelage.model.hub import load_causal_lm, save_model
+from tutelage.model.lora import Adapter, adapter_of, add_adapter, merged, save_adapter
 from tutelage.model.transformer import CausalLM
 from tutelage.parallel.shard import whole_state
 from tutelage.parallel.world import World
 from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.training.precision import Precision, compute_dtype
+from tutelage.training.settings import LoRASettings
 
 
 def run_dtype(precision: Precision, run: StageRun, world: World | None = None) -> torch.dtype:
@@ -36,6 +38,16 @@ def run_dtype(precision: Precision, run: StageRun, world: World | None = None) -
 def open_model(artifact: Artifact, dtype: torch.dtype) -> tuple[CausalLM, TextTokenizer]:
     """A model and the tokenizer in its folder."""
     return load_causal_lm(artifact.path, dtype), TextTokenizer.load(artifact.path)
+
+
+def open_trainable(
+    artifact: Artifact, dtype: torch.dtype, lora: LoRASettings | None, seed: int
+) -> tuple[CausalLM, TextTokenizer]:
+    """A model to be trained and its tokenizer; with `lora` only an adapter of it trains."""
+    model, tokenizer = open_model(artifact, dtype)
+    if lora is not None:
+        add_adapter(model, Adapter(lora.rank, lora.alpha, lora.target_modules, artifact.name), seed)
+    return model, tokenizer
 
 
 def open_reference(inputs: Inputs, tokenizer: TextTokenizer, dtype: torch.dtype) -> CausalLM:
@@ -67,10 +79,17 @@ def publish_model(
     world: World | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights, configuration, tokenizer and generation settings into one folder."""
+    """Write weights, configuration, tokenizer and generation settings into one folder.
+
+    An adapter is merged into the weights, and also written by itself into `adapter/`.
+    """
     tensors = dict(whole_state(model) if state is None else state)
     if world is not None and not world.is_main:
         return
+    adapter = adapter_of(model)
+    if adapter is not None:
+        save_adapter(tensors, adapter, folder / "adapter")
+        tensors = merged(tensors, adapter)
     save_model(model, folder, tensors)
     tokenizer.save(folder)
     generation = {

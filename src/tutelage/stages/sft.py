@@ -21,7 +21,7 @@ from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import SFTConfig
-from tutelage.stages.models import check_tokens, open_model, publish_model, run_dtype
+from tutelage.stages.models import check_tokens, open_trainable, publish_model, run_dtype
 from tutelage.stages.pretrain import in_micro_batches, next_token_step, summed_loss
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
@@ -30,7 +30,8 @@ from tutelage.training.source import IndexedSource, epoch_positions
 def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a base model to converse and publish the instruct model."""
     world = world_from_environment()
-    model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run, world))
+    dtype = run_dtype(config.precision, run, world)
+    model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = _context(config, model.config.max_position_embeddings, inputs["model"].name)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))

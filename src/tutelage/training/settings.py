@@ -50,3 +50,28 @@ class GradientConfig(StageConfig):
         """A part of the settings changes that part of this stage's default, not of some other one."""
         default = cls.model_fields[str(info.field_name)].default
         return {**default.model_dump(), **value} if isinstance(value, dict) else value
+
+
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+class LoRASettings(Strict):
+    """Low-rank adapters beside frozen weights."""
+
+    rank: int = Field(default=8, ge=1, description="Of the product that is added to a matrix.")
+    alpha: float = Field(default=16.0, gt=0, description="The product is multiplied by alpha / rank.")
+    target_modules: tuple[Target, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        min_length=1,
+        description="The maps of a block that are adapted.",
+    )
+
+
+class FineTuneConfig(GradientConfig):
+    """What stages that go on from a model can be told: train all weights, or an adapter."""
+
+    lora: LoRASettings | None = Field(
+        default=None,
+        description="Train low-rank adapters beside frozen weights, for example `{rank: 8, alpha: 16}`; the model is "
+        "published merged, the adapter beside it in `adapter/`.",
+    )

@@ -31,7 +31,7 @@ from tutelage.sources.store import atomic, read_jsonl
 from tutelage.stages.alignment.notes import course, preference_notes
 from tutelage.stages.alignment.samples import Samples, first_prompts
 from tutelage.stages.alignment.settings import PairConfig
-from tutelage.stages.models import open_model, open_reference, publish_model, run_dtype
+from tutelage.stages.models import open_reference, open_trainable, publish_model, run_dtype
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
@@ -59,7 +59,7 @@ def train_on_pairs(config: PairConfig, inputs: Inputs, run: StageRun, objective:
     """Train a policy on preference pairs and publish it."""
     world = world_from_environment()
     dtype = run_dtype(config.precision, run, world)
-    model, tokenizer = open_model(inputs["model"], dtype)
+    model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = model.config.max_position_embeddings
     pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"), context)
     run.notes.extend(pairs.notes(context))

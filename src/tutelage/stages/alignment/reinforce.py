@@ -15,6 +15,7 @@ from tutelage.data.streams import PretrainRows
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError, RecipeError, TrainingError
 from tutelage.feedback.rules import ASK_THE_PROMPT
+from tutelage.model.lora import adapters_off
 from tutelage.model.transformer import CausalLM
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.world import world_from_environment
@@ -25,7 +26,7 @@ from tutelage.stages.alignment.rewards import Prompt, open_rewards
 from tutelage.stages.alignment.rollouts import Estimate, Judged, RolloutBatch, RolloutSource
 from tutelage.stages.alignment.samples import Samples, first_prompts
 from tutelage.stages.alignment.settings import RolloutConfig
-from tutelage.stages.models import check_tokens, open_model, open_reference, publish_model, run_dtype
+from tutelage.stages.models import check_tokens, open_reference, open_trainable, publish_model, run_dtype
 from tutelage.stages.pretrain import next_token_step
 from tutelage.training.loop import fit
 
@@ -47,8 +48,9 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     """Train a policy on its own replies and publish it."""
     _check(config, method.name)
     dtype = run_dtype(config.precision, run)
-    policy, tokenizer = open_model(inputs["model"], dtype)
-    ref = open_reference(inputs, tokenizer, dtype)
+    policy, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
+    # A policy that trains an adapter is its own reference, with the adapter off.
+    ref = policy if config.lora and "reference" not in inputs else open_reference(inputs, tokenizer, dtype)
     rewards = open_rewards(config, inputs, tokenizer, dtype)
     prompts = usable_prompts(config, inputs, tokenizer, policy.config.max_position_embeddings, run)
     model = method.with_critic(policy)
@@ -111,7 +113,8 @@ def usable_prompts(
 def _reference(ref: CausalLM, temperature: float) -> Callable[[Batch], Tensor]:
     def logprobs(rows: Batch) -> Tensor:
         fields = rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT
-        found, _ = ref(*fields, targets_BT=rows.targets_BT, temperature=temperature)
+        with adapters_off(ref):
+            found, _ = ref(*fields, targets_BT=rows.targets_BT, temperature=temperature)
         return torch.as_tensor(found)
 
     return logprobs

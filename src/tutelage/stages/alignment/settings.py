@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.feedback.rules import RULES
 from tutelage.run.artifacts import ModelInput, PreferencesInput, PromptsInput, RewardModelInput, TokensInput
-from tutelage.training.settings import GradientConfig, LoopSettings, OptimizerSettings
+from tutelage.training.settings import FineTuneConfig, LoopSettings, OptimizerSettings
 
 NUM_SAMPLES = Field(
     default=4, ge=0, description="Prompts whose replies are kept at the start, at every look (`loop.evaluate_every`) "
@@ -18,7 +18,7 @@ NUM_SAMPLES = Field(
 REFERENCE = Field(default=None, description="Model that the policy is compared with; default: `model` itself.")
 
 
-class PairConfig(GradientConfig):
+class PairConfig(FineTuneConfig):
     """What stages that learn from preference pairs can be told."""
 
     model: ModelInput = Field(description="Policy to start from, and reference.")
@@ -52,7 +52,7 @@ class ORPOConfig(PairConfig):
     beta: float = Field(default=0.1, gt=0, description="Weight of the odds-ratio term (the paper's λ).")
 
 
-class KTOConfig(GradientConfig):
+class KTOConfig(FineTuneConfig):
     """Optimise a model on single replies that are labelled desirable or not; it is its own reference."""
 
     stage: Literal["kto"] = "kto"
@@ -71,7 +71,7 @@ class KTOConfig(GradientConfig):
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.1)
 
 
-class RolloutConfig(GradientConfig):
+class RolloutConfig(FineTuneConfig):
     """What stages that learn from rollouts and rewards can be told."""
 
     model: ModelInput = Field(description="Policy to start from, and reference.")
