@@ -11,7 +11,11 @@ TOLD: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "sft": (("validation/loss", "loss", True), ("validation/bits_per_byte", "bits per byte", False)),
     "reward": (("validation/accuracy", "accuracy", False), ("validation/clean_accuracy", "without flips", False)),
     "ppo": (("objective/scores", "score", True), ("objective/kl", "KL", False)),
+    "grpo": (("objective/scores", "score", True), ("objective/kl", "KL", False)),
+    "rloo": (("objective/scores", "score", True), ("objective/kl", "KL", False)),
     "dpo": (("rewards/margins", "margin", True), ("rewards/accuracies", "accuracy", False)),
+    "orpo": (("rewards/margins", "margin", True), ("rewards/accuracies", "accuracy", False)),
+    "kto": (("rewards/chosen", "desirable", True), ("rewards/rejected", "undesirable", True)),
 }
 INSTEAD = {"validation/loss": "train/loss"}  # where validation is off
 

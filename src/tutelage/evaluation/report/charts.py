@@ -16,6 +16,24 @@ HEALTH: tuple[tuple[str, Lines], ...] = (
     ("Tokens per second", (("tokens_per_second", "tokens/s"),)),
 )
 
+REWARDED: tuple[tuple[str, Lines], ...] = (
+    ("Score", (("objective/scores", "score"), ("objective/rlhf_reward", "less KL"))),
+    ("KL from the start, nats", (("objective/kl", "KL"),)),
+    ("Entropy", (("objective/entropy", "entropy"),)),
+)
+SPREAD: tuple[str, Lines] = ("Share of groups of one score", (("groups/zero_std", "groups"),))
+UPDATES: tuple[tuple[str, Lines], ...] = (
+    ("Share of clipped updates", (("policy/clipfrac", "clipped"),)),
+    ("Approximate KL of one update", (("policy/approxkl", "update"),)),
+)
+IMPLICIT: tuple[str, Lines] = ("Implicit rewards", (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected")))
+PREFERRED: tuple[tuple[str, Lines], ...] = (
+    LOSS,
+    ("Reward margin, chosen − rejected", (("rewards/margins", "margin"),)),
+    ("Pairs ranked rightly", (("rewards/accuracies", "accuracy"),)),
+    IMPLICIT,
+)
+
 CHARTS: dict[str, tuple[tuple[str, Lines], ...]] = {
     "pretrain": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), *HEALTH),
     "sft": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), HEALTH[0]),
@@ -30,20 +48,12 @@ CHARTS: dict[str, tuple[tuple[str, Lines], ...]] = {
             ),
         ),
     ),
-    "ppo": (
-        ("Reward model's score", (("objective/scores", "score"), ("objective/rlhf_reward", "less KL"))),
-        ("KL from the start, nats", (("objective/kl", "KL"),)),
-        ("Entropy", (("objective/entropy", "entropy"),)),
-        ("Value loss", (("loss/value", "value loss"),)),
-        ("Share of clipped updates", (("policy/clipfrac", "clipped"),)),
-        ("Approximate KL of one update", (("policy/approxkl", "update"),)),
-    ),
-    "dpo": (
-        LOSS,
-        ("Reward margin, chosen − rejected", (("rewards/margins", "margin"),)),
-        ("Pairs ranked rightly", (("rewards/accuracies", "accuracy"),)),
-        ("Implicit rewards", (("rewards/chosen", "chosen"), ("rewards/rejected", "rejected"))),
-    ),
+    "ppo": (*REWARDED, ("Value loss", (("loss/value", "value loss"),)), *UPDATES),
+    "grpo": (*REWARDED, SPREAD, *UPDATES),
+    "rloo": (*REWARDED, SPREAD, *UPDATES),
+    "dpo": PREFERRED,
+    "orpo": PREFERRED,
+    "kto": (LOSS, IMPLICIT, ("Baseline z, nats", (("kl", "z"),))),
 }
 
 
