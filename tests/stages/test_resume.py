@@ -117,4 +117,5 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(tmp_path: Path, name: str
         assert tree_bytes(again.directory) == tree_bytes(whole.directory), f"interrupted at step {stop}"
         assert journal_without_times(again.journal.path) == journal_without_times(whole.journal.path)
     if name in ON_POLICY:
-        assert whole.metrics["objective/kl_coef"] not in (0.04, 0.05)
+        start = 0.05 if name == "ppo" else 0.04
+        assert abs(whole.metrics["objective/kl_coef"] - start) > 1e-6
