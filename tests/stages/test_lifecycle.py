@@ -41,9 +41,9 @@ stages:
   ppo: {{stage: ppo, model: instruct, reward_model: reward, prompts: atlas.prompts, num_rollout_batches: 1,
         rollouts_a_batch: 4, max_tokens: 6, precision: float32}}
   dpo: {{stage: dpo, model: instruct, preferences: preferences, pairs_a_step: 4, {TRAIN}}}
-  grpo: {{stage: grpo, model: instruct, reward_model: {{judge: reward}}, rewards: {{answer: 1, judge: 0.5}}, replay: tokens,
-         prompts: atlas.prompts, num_rollout_batches: 1, prompts_a_batch: 2, num_replies: 2, max_tokens: 6,
-         precision: float32, lora: {{rank: 2}}}}
+  grpo: {{stage: grpo, model: instruct, reward_model: {{judge: reward}}, rewards: {{answer: 1, judge: 0.5}},
+         replay: tokens, prompts: atlas.prompts, num_rollout_batches: 1, prompts_a_batch: 2, num_replies: 2,
+         max_tokens: 6, precision: float32, lora: {{rank: 2}}}}
   kto: {{stage: kto, model: instruct, preferences: preferences, replies_a_step: 4, {TRAIN}}}
   results: {{stage: evaluate, models: {{base: base, instruct: instruct, ppo: ppo, dpo: dpo}}, tasks: atlas.tasks,
             tokens: tokens, reference: instruct, max_tokens: 6}}
