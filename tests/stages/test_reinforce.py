@@ -23,11 +23,12 @@ from tiny import (
     tokens_artifact,
     tree_bytes,
 )
+from tiny import model as tiny_model
 from tutelage.data.completions import Completion, completion_of
 from tutelage.data.train_tokenizer import train_bpe
 from tutelage.errors import DataError, TrainingError
 from tutelage.feedback.rules import RULES, Replied, RuleSettings
-from tutelage.model.heads import RewardModel
+from tutelage.model.heads import PolicyWithValue, RewardModel
 from tutelage.model.hub import load_causal_lm, load_reward_model
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.journal import read_journal
@@ -236,6 +237,26 @@ def test_prompts_without_room_are_dropped_and_counted(tmp_path: Path) -> None:
 def test_another_reference_is_what_the_kl_is_against(tmp_path: Path) -> None:
     run = train(tmp_path, "ppo", inputs={"reference": model_artifact(tmp_path / "ref", seed=5)})
     assert journal(run)[0]["objective/kl"] > 0.1
+
+
+def test_the_critic_starts_as_the_fit_to_the_first_returns(tmp_path: Path) -> None:
+    run = train(tmp_path, "ppo", num_rollout_batches=1, gae_lambda=1.0, kl_coef=0.0)
+    assert 0.1 < journal(run)[0]["val/explained_variance"] <= 1.0
+
+
+def test_fitted_values_are_the_ridge_regression_of_the_returns() -> None:
+    model = PolicyWithValue(tiny_model(3))
+    rows = torch.randint(0, 50, (4, 12)), torch.arange(12).expand(4, 12), torch.ones(4, 12, dtype=torch.long)
+    mask = torch.rand(4, 12, generator=torch.Generator().manual_seed(0)) < 0.7
+    states = model.policy.hidden(*rows)
+    truth = torch.randn(states.shape[-1], generator=torch.Generator().manual_seed(1))
+    noise = torch.where(mask, 0.0, torch.nan)  # what is outside the mask is not looked at
+    model.fit_values(*rows, states @ truth + noise, mask)
+    fitted = (states @ model.value.weight[0])[mask]
+    wanted = (states @ truth)[mask]
+    assert 1 - (fitted - wanted).var() / wanted.var() > 0.9
+    model.fit_values(*rows, torch.zeros(4, 12), mask)
+    assert model.value.weight.abs().max() == 0
 
 
 def test_the_critic_warms_up_alone(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from tutelage.model.config import ModelConfig
 from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.transformer import CausalLM, Decoder, Linear, segment_mask
 
+RIDGE = 0.01
+
 
 def scalar_head(config: ModelConfig, seed: int) -> Linear:
     """D → 1, no bias, std 1/√(D+1) (Stiennon et al., arXiv 2009.01325)."""
@@ -70,3 +72,17 @@ class PolicyWithValue(nn.Module):
             logprobs, entropies = linear_logprobs(hidden, weight, targets_BT, temperature)
         values: Tensor = self.value(hidden).squeeze(-1).float()
         return logprobs, entropies, values
+
+    @torch.no_grad()
+    def fit_values(
+        self, input_ids_BT: Tensor, position_ids_BT: Tensor, segment_ids_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor
+    ) -> None:
+        """Set the critic's head to the ridge regression of the masked returns [B, T] on the decoder's states.
+
+        The penalty is RIDGE times the states' mean square, so that few tokens cannot make wild values.
+        """
+        states_ND = self.policy.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)[mask_BT].double()
+        gram_DD = states_ND.T @ states_ND / len(states_ND)
+        penalty_DD = RIDGE * gram_DD.diagonal().mean() * torch.eye(len(gram_DD), dtype=gram_DD.dtype)
+        moments_D = states_ND.T @ returns_BT[mask_BT].double() / len(states_ND)
+        self.value.weight.copy_(torch.linalg.solve(gram_DD + penalty_DD, moments_D)[None])

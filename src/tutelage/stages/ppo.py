@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import nn
 
+from tutelage.data.completions import PackedCompletions
 from tutelage.model.heads import PolicyWithValue
 from tutelage.objectives.advantages import gae, token_rewards
 from tutelage.objectives.masked import masked_whiten
@@ -24,7 +26,8 @@ from tutelage.stages.configs import PPOConfig
 def run(config: PPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy and its critic against rewards, leashed by KL to the model it starts from."""
     method = Method("ppo", partial(estimate, config=config), _step(config),
-                    partial(PolicyWithValue, seed=run.seed), config.critic_warmup_batches)  # fmt: skip
+                    partial(PolicyWithValue, seed=run.seed), partial(start_critic, gamma=config.gamma),
+                    config.critic_warmup_batches)  # fmt: skip
     reinforce(config, inputs, run, method)
 
 
@@ -35,6 +38,17 @@ def estimate(judged: Judged, config: PPOConfig) -> Estimate:
     advantages, returns = gae(rewards, values, mask, gamma=config.gamma, lam=config.gae_lambda)
     explained = float(explained_variance(values, returns, mask))
     return Estimate(masked_whiten(advantages, mask), returns, {"val/explained_variance": explained})
+
+
+def start_critic(model: nn.Module, packed: PackedCompletions, judged: Judged, gamma: float) -> None:
+    """Fit the critic's head to what the first rollouts returned: from zero it would take many batches to get there."""
+    assert isinstance(model, PolicyWithValue), "ppo trains a policy with a critic"
+    rewards = token_rewards(judged.scores_B, judged.kl_BT, judged.mask_BT, judged.kl_coef)
+    returns = gae(rewards, torch.zeros_like(rewards), judged.mask_BT, gamma=gamma, lam=1.0).returns
+    rows = packed.rows
+    mask = rows.targets_BT >= 0
+    model.fit_values(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT,
+                     packed.lay(returns[judged.mask_BT], mask), mask)  # fmt: skip
 
 
 def _step(config: PPOConfig) -> Step:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batches import Batch, make_batch
-from tutelage.data.completions import prompt_ids
+from tutelage.data.completions import PackedCompletions, prompt_ids
 from tutelage.data.shards import TokenShard
 from tutelage.data.streams import PretrainRows
 from tutelage.data.tokenizer import TextTokenizer
@@ -41,6 +41,7 @@ class Method:
     estimate: Callable[[Judged], Estimate]
     step: Step
     with_critic: Callable[[CausalLM], nn.Module] = lambda policy: policy
+    start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None
     critic_warmup_batches: int = 0
 
 
@@ -56,7 +57,7 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     model = method.with_critic(policy)
     source = RolloutSource(
         model, policy, _reference(ref, config.temperature), rewards, method.estimate, tokenizer, prompts, config,
-        run.seed, critic_warmup_batches=method.critic_warmup_batches,
+        run.seed, start_critic=method.start_critic, critic_warmup_batches=method.critic_warmup_batches,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
     shown = first_prompts([prompt.row for prompt in prompts], config.num_samples, lambda row: row["messages"])

@@ -84,13 +84,14 @@ class RolloutSource:
         config: RolloutConfig,
         seed: int,
         *,
+        start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None,
         critic_warmup_batches: int = 0,
         replay: Callable[[int], Batch] | None = None,
     ) -> None:
         self.model, self.policy, self.ref = model, policy, ref
         self.rewards, self.estimate, self.replay = rewards, estimate, replay
         self.tokenizer, self.prompts, self.config, self.seed = tokenizer, prompts, config, seed
-        self.critic_warmup_batches = critic_warmup_batches
+        self.start_critic, self.critic_warmup_batches = start_critic, critic_warmup_batches
         self.kl_coef = config.kl_coef
         self.counts: Counter[str] = Counter()  # replies, those without a reward, and rewards given by name
         self.steps_a_batch = config.num_epochs * config.num_minibatches
@@ -129,11 +130,13 @@ class RolloutSource:
         completions, rows = _without_unrewarded(rollouts, scores.total, self.tokenizer.pad_id)
         mask = rows.targets_BT >= 0
         packed = pack_completions(completions, self.tokenizer.pad_id)
-        outputs = token_outputs(self.model, packed.rows, self.config.temperature)
-        logprobs, entropies, values = (one_a_row(packed, output, mask) for output in outputs)
+        logprobs, entropies, values = self._outputs(packed, mask)
         ref_logprobs = one_a_row(packed, self.ref(packed.rows), mask)
         warmup = number < self.critic_warmup_batches
         judged = Judged(scores.total, groups, logprobs - ref_logprobs, values, mask, self.kl_coef)
+        if number == 0 and self.start_critic is not None:
+            self.start_critic(self.model, packed, judged)
+            judged = judged._replace(values_BT=self._outputs(packed, mask)[2])
         estimate = self.estimate(judged)
         metrics = {
             **self._metrics(rollouts, scores, judged, entropies),
@@ -146,7 +149,12 @@ class RolloutSource:
             )
         self.model.train()
         return RolloutBatch(completions, rows, logprobs, ref_logprobs, estimate.advantages_BT, estimate.returns_BT,
-                            values, metrics, warmup)  # fmt: skip
+                            judged.values_BT, metrics, warmup)  # fmt: skip
+
+    def _outputs(self, packed: PackedCompletions, mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        outputs = token_outputs(self.model, packed.rows, self.config.temperature)
+        logprobs, entropies, values = (one_a_row(packed, output, mask_BT) for output in outputs)
+        return logprobs, entropies, values
 
     def _roll_out(self, number: int) -> tuple[list[Prompt], Tensor, Rollouts]:
         """Prompts (each as often as it is replied to), the group of each reply, and the replies."""
