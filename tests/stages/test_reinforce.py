@@ -260,7 +260,8 @@ def test_fitted_values_are_the_ridge_regression_of_the_returns() -> None:
 
 
 def test_the_critic_warms_up_alone(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"num_rollout_batches": 2, "num_epochs": 3, "num_minibatches": 1, "kl_target": 0.1}
+    settings: dict[str, Any] = {"num_rollout_batches": 2, "num_epochs": 3, "num_minibatches": 1, "kl_target": 0.1,
+                                "gae_lambda": 0.5}  # fmt: skip
     run = train(tmp_path, "ppo", critic_warmup_batches=2, **settings)
     before, after = load_causal_lm(tmp_path / "m").state_dict(), load_causal_lm(run.directory).state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
