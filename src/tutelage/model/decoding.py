@@ -40,7 +40,9 @@ class _Cache(ctypes.Structure):
 
 def can_pack(model: CausalLM) -> bool:
     """Whether the kernel takes this model: plain float32 weights in this machine's memory, heads of whole vectors."""
-    return model.config.head_dim % 8 == 0 and model.compute_dtype == torch.float32 and kernels.takes(*model.parameters())
+    return (
+        model.config.head_dim % 8 == 0 and model.compute_dtype == torch.float32 and kernels.takes(*model.parameters())
+    )
 
 
 class PackedDecoder:
@@ -109,7 +111,9 @@ class PackedDecoder:
         c = self.config
         heads = (2 * c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim
         fill = 5 * 16  # rows are 16 floats apart
-        floats = rows * (2 * c.hidden_size + heads + c.intermediate_size + fill + c.num_key_value_heads * (capacity + 8))
+        floats = rows * (
+            2 * c.hidden_size + heads + c.intermediate_size + fill + c.num_key_value_heads * (capacity + 8)
+        )
         if self._scratch.numel() < floats:
             self._scratch = torch.empty(floats)
         return self._scratch

@@ -1,4 +1,4 @@
-"""The C kernels of the .c files here: built once with the machine's own compiler, kept in a cache folder, called by address.
+"""The C kernels of the .c files here: built once with the machine's own compiler, cached, called by address.
 
 Half of a small model's training step on a processor is element-wise work that torch does in many passes over memory.
 Where there is no compiler, or for tensors that the kernels do not take, callers use the torch operations instead.
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-HEADER, SOURCES = HERE / "kernels.h", (HERE / "kernels.c", HERE / "decode.c")
+HEADER, SOURCES = HERE / "kernels.h", tuple(HERE / f"{name}.c" for name in ("kernels", "decode", "sample"))
 ROWS_PER_BLOCK = 256  # as in kernels.c
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
@@ -37,6 +37,7 @@ _SIGNATURES = {
     "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
     "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
     "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+    "draw_rows": [*[_POINTER] * 9, *[_INTEGER] * 2, _INT],
     "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
 }
 
