@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from tiny import CONTEXT, model
+from tiny import CONTEXT, model, tokenizer
 from tutelage.data.completions import Completion, pad_completions
 from tutelage.errors import DataError
 from tutelage.generation.engine import Engine, Reply, Request
+from tutelage.generation.forward import PackedForward, TorchForward
+from tutelage.generation.request import StopStrings
 from tutelage.generation.rollout import roll_out
 from tutelage.generation.sampling import Sampling
+from tutelage.model import kernels
+from tutelage.model.decoding import can_pack
 from tutelage.model.transformer import CausalLM
 
 STOP, PAD = 3, 0
@@ -155,3 +161,120 @@ def test_padding_of_completions_selects_exactly_the_reply() -> None:
     rows = pad_completions([Completion([1, 2, 3, 4], 2), Completion([5, 6], 1)], PAD)
     assert rows.targets_BT.tolist() == [[-100, 3, 4, -100], [6, -100, -100, -100]]
     assert rows.segment_ids_BT.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+SHAPES = {
+    "qwen3": {},
+    "qwen2": {"model_type": "qwen2", "qkv_bias": True},
+    "llama, biases": {"model_type": "llama", "qkv_bias": True, "o_bias": True, "mlp_bias": True},
+    "odd sizes": {"model_type": "llama", "vocab_size": 301, "intermediate_size": 27, "hidden_size": 19},
+    "wide heads": {"model_type": "llama", "head_dim": 72, "num_attention_heads": 6, "num_key_value_heads": 2},
+}
+compiled = pytest.mark.skipif(not kernels.available(), reason=kernels.why_not() or "no kernels")
+
+
+@compiled
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_kernel_decodes_what_torch_decodes(name: str) -> None:
+    net = model(seed=5, **SHAPES[name]).eval()
+    for parameter_name, parameter in net.named_parameters():
+        if parameter_name.endswith("bias") or "norm" in parameter_name:
+            torch.nn.init.normal_(parameter, 1.0, 0.3, generator=torch.Generator().manual_seed(1))
+    wanted = requests(17, temperature=1.0)
+    by_kernel, by_torch = engine(net, 5), engine(net, 5)
+    by_torch._forward = TorchForward(net, PAD)
+    assert isinstance(by_kernel._forward, PackedForward)
+    same(by_kernel.generate(wanted), by_torch.generate(wanted))
+
+
+@compiled
+def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: CausalLM) -> None:
+    wanted = requests(13, temperature=1.1)
+    alone = [engine(net).generate([request])[0] for request in wanted]
+    threads = torch.get_num_threads()
+    for slots, number in ((1, 1), (3, 2), (13, 1), (64, 2)):
+        torch.set_num_threads(number)
+        assert engine(net, slots).generate(wanted) == alone
+    torch.set_num_threads(threads)
+
+
+def test_the_engine_keeps_the_weights_it_was_made_with() -> None:
+    net = model(seed=2).eval()
+    if not can_pack(net):
+        pytest.skip("torch decodes with the model itself")
+    made_before = engine(net)
+    wanted = requests(3, temperature=1.0)
+    before = made_before.generate(wanted)
+    with torch.no_grad():
+        net.lm_head.weight.zero_()
+    assert made_before.generate(wanted) == before
+
+
+def test_models_that_the_kernel_does_not_take_are_decoded_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not can_pack(model(head_dim=12))
+    monkeypatch.setenv("TUTELAGE_KERNELS", "0")
+    net = model(seed=2).eval()
+    assert isinstance(engine(net)._forward, TorchForward)
+    test_company_order_and_slots_never_change_a_reply(net)
+
+
+def test_stop_ids_of_a_request_are_its_own(net: CausalLM) -> None:
+    free = engine(net, stops=()).generate([Request(PROMPTS[0], Sampling(10, 0.0))])[0]
+    stops = (free.ids[6], free.ids[4])
+    first = min(free.ids.index(stop) for stop in stops)
+    with_stop, without = engine(net, stops=()).generate(
+        [Request(PROMPTS[0], Sampling(10, 0.0), stop_ids=stops), Request(PROMPTS[0], Sampling(10, 0.0))]
+    )
+    assert (with_stop.ids, with_stop.finish_reason) == (free.ids[: first + 1], "stop")
+    assert without == free
+
+
+def test_a_stop_string_ends_a_reply_wherever_tokens_are_cut() -> None:
+    text = "The capital of France is Paris. Paris is a city in France."
+    ids = tokenizer().encode(text)
+    for start in range(len(text) - 3):
+        for stop in (text[start : start + 3], text[start : start + 8]):
+            watch = StopStrings(tokenizer(), ("§§§", stop))
+            ended = next((n for n, token in enumerate(ids) if watch.push(token)), None)
+            assert ended is not None
+            assert watch.text == text[: text.index(stop)]
+            assert stop in tokenizer().decode(ids[: ended + 1])
+            assert stop not in tokenizer().decode(ids[:ended])
+
+
+def test_stop_strings_leave_other_rows_and_the_draws_alone(net: CausalLM) -> None:
+    with_text = Engine(net, (), PAD, 4, tokenizer())
+    plain = [Request(PROMPTS[n], Sampling(20, 1.0), n) for n in range(5)]
+    free = with_text.generate(plain)
+    assert all(reply.text is None for reply in free)
+    texts = [tokenizer().decode(reply.ids) for reply in free]
+    stops = [(text[len(text) // 2 :][:2], "never written") for text in texts]
+    stopped = with_text.generate([replace(r, stop_strings=s) for r, s in zip(plain, stops, strict=True)])
+    for one, whole, text, stop in zip(stopped, free, texts, stops, strict=True):
+        assert one.ids == whole.ids[: len(one.ids)]
+        assert one.text == text[: text.index(stop[0])]
+        assert one.finish_reason == "stop"
+
+
+def test_stop_strings_and_penalties_that_cannot_be_are_named(net: CausalLM) -> None:
+    with pytest.raises(DataError, match="prompt 0 has stop strings, but its tokens have no text"):
+        engine(net).generate([Request(PROMPTS[0], Sampling(3), stop_strings=("x",))])
+    with pytest.raises(DataError, match="prompt q has an empty stop string"):
+        Engine(net, (), PAD, 4, tokenizer()).generate([Request(PROMPTS[0], Sampling(3), name="q", stop_strings=("",))])
+    with pytest.raises(DataError, match="repetition_penalty is 0"):
+        engine(net).generate([Request(PROMPTS[0], Sampling(3, repetition_penalty=0))])
+
+
+def test_a_repetition_penalty_of_one_row_is_not_that_of_another(net: CausalLM) -> None:
+    plain = [Request(PROMPTS[n % 5], Sampling(20, 0.0), n) for n in range(6)]
+    free = engine(net, 4, stops=()).generate(plain)
+    mixed = [
+        replace(r, sampling=replace(r.sampling, repetition_penalty=50.0)) if n % 2 else r for n, r in enumerate(plain)
+    ]
+    replies = engine(net, 4, stops=()).generate(mixed)
+    for n, (reply, whole) in enumerate(zip(replies, free, strict=True)):
+        if n % 2:  # with so strong a penalty nothing comes twice
+            assert len(set(reply.ids)) == len(reply.ids)
+            assert not set(reply.ids) & set(mixed[n].prompt_ids)
+        else:
+            same([reply], [whole])

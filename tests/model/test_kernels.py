@@ -324,7 +324,7 @@ def test_one_openmp_library_in_the_process():
 
 
 def test_constants_are_those_of_the_source():
-    source = kernels.SOURCE.read_text()
+    source = "".join(path.read_text() for path in kernels.SOURCES)
     assert f"#define ROWS_PER_BLOCK {kernels.ROWS_PER_BLOCK} " in source
     for name, types in kernels._SIGNATURES.items():
         arguments = re.search(rf"^void {name}\((.*?)\) {{", source, re.DOTALL | re.MULTILINE)

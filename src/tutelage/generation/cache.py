@@ -41,9 +41,17 @@ class SlotCache:
         self.values[layer, self._rows, :, self.lengths_B] = values_BKTE[:, :, 0]
         return self.keys[layer, :, :, : self._width], self.values[layer, :, :, : self._width]
 
-    def park(self, slots: list[int]) -> None:
+    def copy(self, sources: Tensor, targets: Tensor, width: int) -> None:
+        """Copy the first `width` positions of slots to other slots; a slot that is its own source is left alone."""
+        moved = sources != targets
+        if bool(moved.any()):
+            sources, targets = sources[moved], targets[moved]
+            self.keys[:, targets, :, :width] = self.keys[:, sources, :, :width]
+            self.values[:, targets, :, :width] = self.values[:, sources, :, :width]
+
+    def park(self, idle_B: Tensor) -> None:
         """Let slots not in use write over their own beginning: they must neither overflow nor widen the step."""
-        self.lengths_B[slots] = 0
+        self.lengths_B[idle_B] = 0
 
     def keep(self, slots: Tensor) -> None:
         """Drop all other slots."""

@@ -4,51 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tutelage.errors import DataError
-from tutelage.generation.cache import PrefixCache, SlotCache
-from tutelage.generation.sampling import Sampling, draw, uniform_numbers
+from tutelage.data.tokenizer import TextTokenizer
+from tutelage.generation.cache import SlotCache
+from tutelage.generation.forward import forward_of
+from tutelage.generation.request import Reply, Request, check_request
+from tutelage.generation.slots import Drawn, Slots
 from tutelage.model.transformer import CausalLM
 
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt to be continued. `seed` alone decides the random numbers of the reply; errors name it by `name`."""
-
-    prompt_ids: Sequence[int]
-    sampling: Sampling
-    seed: int = 0
-    name: str = ""
-
-
-@dataclass
-class Reply:
-    """Token ids without the prompt, the stop token included, and each token's log-probability."""
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    finish_reason: Literal["stop", "length"] = "length"
-
-    def ends_with(self, token_id: int) -> bool:
-        """Whether the last token is this one: a chat reply is finished by the end of turn, not by any stop token."""
-        return bool(self.ids) and self.ids[-1] == token_id
-
-
-@dataclass
-class _Slot:
-    """A row of the batch in use: which request, how many tokens it may still write."""
-
-    index: int
-    request: Request
-    reply: Reply
-    left: int
-
+__all__ = ["Engine", "OnToken", "Reply", "Request"]
 
 OnToken = Callable[[int, int, float], None]  # request index, token id, log-probability
 
@@ -56,22 +23,28 @@ OnToken = Callable[[int, int, float], None]  # request index, token id, log-prob
 class Engine:
     """Decodes requests with one model. A finished row's slot goes to the next request in the queue.
 
-    The engine takes the model's weights as they are when it is made (a copy if they must be cast).
+    The engine takes the model's weights as they are when it is made. `tokenizer` is needed for stop strings only.
     """
 
-    def __init__(self, model: CausalLM, stop_ids: Sequence[int], pad_id: int, max_slots: int = 64) -> None:
-        dtype = model.compute_dtype
-        if any(parameter.dtype != dtype for parameter in model.parameters()):
-            model = deepcopy(model).to(dtype)
-        self.model = model
+    def __init__(
+        self,
+        model: CausalLM,
+        stop_ids: Sequence[int],
+        pad_id: int,
+        max_slots: int = 64,
+        tokenizer: TextTokenizer | None = None,
+    ) -> None:
+        self.config, self._dtype = model.config, model.compute_dtype
+        self._forward = forward_of(model, pad_id)
         self.stop_ids = frozenset(stop_ids)
         self.pad_id = pad_id
         self.max_slots = max_slots
+        self._tokenizer = tokenizer
 
     @property
     def context(self) -> int:
         """Prompt and reply together may be this long, in tokens."""
-        return self.model.config.max_position_embeddings
+        return self.config.max_position_embeddings
 
     def generate(
         self,
@@ -81,10 +54,12 @@ class Engine:
     ) -> list[Reply]:
         """Replies in the order of the requests. Raises DataError for a prompt that leaves no room in the context."""
         replies: dict[int, Reply] = {}
-        for index, token, logprob, reply in self._run(requests):
+        for drawn in self._run(requests):
             if on_token is not None:
-                on_token(index, token, logprob)
-            if reply is not None:
+                tokens, logprobs = drawn.tokens_N.tolist(), drawn.logprobs_N.tolist()
+                for index, token, logprob in zip(drawn.indices, tokens, logprobs, strict=True):
+                    on_token(index, token, logprob)
+            for index, reply in drawn.ended.items():
                 replies[index] = reply
                 if on_reply is not None:
                     on_reply(index, reply)
@@ -92,138 +67,47 @@ class Engine:
 
     def stream(self, request: Request) -> Iterator[int]:
         """Token ids of one reply as they are drawn, the stop token included."""
-        for _, token, _, _ in self._run([request]):
-            yield token
+        for drawn in self._run([request]):
+            yield int(drawn.tokens_N)
 
-    @torch.no_grad()
-    def _step(self, cache: SlotCache, tokens_B: Tensor) -> Tensor:
-        mask = cache.begin_step()
-        positions_B1 = cache.lengths_B[:, None]
-        hidden = self.model.model(tokens_B[:, None], positions_B1, mask, self.model.compute_dtype, cache)
-        cache.lengths_B += 1
-        logits: Tensor = self.model.lm_head(hidden[:, 0])
-        return logits
-
-    @torch.no_grad()
-    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[PrefixCache, Tensor]:
-        """Keys and values of distinct prompts, and the logits after each."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        width = int(lengths.max())
-        ids = torch.tensor([[*prompt, *[self.pad_id] * (width - len(prompt))] for prompt in prompts])
-        prefix = PrefixCache(self.model.config, lengths, width, self.model.compute_dtype)
-        positions = torch.arange(width).expand_as(ids)
-        # right padding comes after every real token, so that a causal mask keeps it out
-        hidden = self.model.model(ids, positions, None, self.model.compute_dtype, prefix)
-        last = hidden[torch.arange(len(prompts)), lengths - 1]
-        logits: Tensor = self.model.lm_head(last)
-        return prefix, logits
-
-    def _run(self, requests: Sequence[Request]) -> Iterator[tuple[int, int, float, Reply | None]]:
+    def _run(self, requests: Sequence[Request]) -> Iterator[Drawn]:
         for index, request in enumerate(requests):
-            self._check(index, request)
+            check_request(request, index, self.context, self._tokenizer)
         if not requests:
             return
         queue = deque(enumerate(requests))
-        capacity = max(self._limit(request) + len(request.prompt_ids) for request in requests)
         num_slots = min(self.max_slots, len(requests))
-        cache = SlotCache(self.model.config, num_slots, capacity, self.model.compute_dtype)
-        state = _State([None] * num_slots, uniforms=torch.zeros(num_slots, 1, dtype=torch.float64))
-        state.logits_BV = torch.zeros(num_slots, self.model.config.vocab_size, dtype=self.model.compute_dtype)
-        while queue or state.busy:
-            free = state.free
-            if queue and (len(free) * 4 >= len(state.slots) or not state.busy):
-                self._admit(queue, free, cache, state)
-            elif not queue and 2 * len(state.busy) <= len(state.slots):
-                state.keep(state.busy, cache)
-            yield from self._draw(state)
-            if state.busy:
-                cache.park(state.free)
-                state.logits_BV = self._step(cache, state.tokens_B)
+        capacity = max(self._limit(request) + len(request.prompt_ids) for request in requests)
+        cache = SlotCache(self.config, num_slots, capacity, self._dtype)
+        longest = max(map(self._limit, requests))
+        slots = Slots(num_slots, longest, self.config.vocab_size, self._tokenizer)
+        stop_ids = torch.tensor(sorted(self.stop_ids), dtype=torch.long)
+        logits_NV = torch.empty(0, self.config.vocab_size, dtype=self._dtype)
+        while queue or len(slots.busy_N):
+            free = slots.free
+            if queue and (len(free) * 4 >= len(slots) or len(free) == len(slots)):
+                logits_NV = self._admit(queue, free, cache, slots, logits_NV)
+            elif self._forward.needs_idle_slots and not queue and 2 * len(slots.busy_N) <= len(slots):
+                cache.keep(slots.busy_N)
+                slots.keep(slots.busy_N)
+            drawn = slots.draw(logits_NV, stop_ids)
+            yield drawn
+            if len(slots.busy_N):
+                logits_NV = self._forward.step(cache, slots.busy_N, drawn.tokens_N[drawn.going_N])
 
-    def _admit(self, queue: deque[tuple[int, Request]], free: list[int], cache: SlotCache, state: _State) -> None:
+    def _admit(
+        self, queue: deque[tuple[int, Request]], free: list[int], cache: SlotCache, slots: Slots, logits_NV: Tensor
+    ) -> Tensor:
+        """Requests into free slots; the logits of all slots in use, in the order of slots."""
         taken = [queue.popleft() for _ in range(min(len(free), len(queue)))]
-        slots = torch.tensor(free[: len(taken)])
+        numbers = free[: len(taken)]
         prompts = list(dict.fromkeys(tuple(request.prompt_ids) for _, request in taken))
-        rows = torch.tensor([prompts.index(tuple(request.prompt_ids)) for _, request in taken])
-        prefix, logits = self._prefill(prompts)
-        cache.place(slots, prefix, rows)
-        state.logits_BV[slots] = logits[rows]
-        limits = [self._limit(request) for _, request in taken]
-        state.admit(slots, taken, limits)
-
-    def _draw(self, state: _State) -> Iterator[tuple[int, int, float, Reply | None]]:
-        """One token for every busy slot; a slot that ends is freed."""
-        samplings = [slot.request.sampling if slot else Sampling(temperature=0) for slot in state.slots]
-        temperatures = torch.tensor([sampling.temperature for sampling in samplings])
-        counts = torch.tensor([len(slot.reply.ids) if slot else 0 for slot in state.slots])
-        uniform_B = state.uniforms.gather(1, counts[:, None]).squeeze(1)
-        tokens_B, logprobs_B = draw(state.logits_BV, uniform_B, temperatures, samplings)
-        state.tokens_B = tokens_B
-        for number, (token, logprob) in enumerate(zip(tokens_B.tolist(), logprobs_B.tolist(), strict=True)):
-            slot = state.slots[number]
-            if slot is None:
-                continue
-            slot.reply.ids.append(token)
-            slot.reply.logprobs.append(logprob)
-            slot.left -= 1
-            stopped = token in self.stop_ids
-            if stopped:
-                slot.reply.finish_reason = "stop"
-            ended = stopped or slot.left == 0
-            if ended:
-                state.slots[number] = None
-            yield slot.index, token, logprob, slot.reply if ended else None
+        places = {prompt: number for number, prompt in enumerate(prompts)}
+        rows = [places[tuple(request.prompt_ids)] for _, request in taken]
+        added = self._forward.admit(cache, torch.tensor(numbers), prompts, rows)
+        order = torch.cat((slots.busy_N, torch.tensor(numbers))).argsort()
+        slots.admit(numbers, taken, [self._limit(request) for _, request in taken])
+        return torch.cat((logits_NV[: len(order) - len(added)], added))[order]
 
     def _limit(self, request: Request) -> int:
         return min(request.sampling.max_tokens, self.context - len(request.prompt_ids))
-
-    def _check(self, index: int, request: Request) -> None:
-        name = request.name or str(index)
-        if not request.prompt_ids:
-            raise DataError(f"prompt {name} is empty", hint="a prompt needs at least one token")
-        if len(request.prompt_ids) >= self.context:
-            raise DataError(
-                f"prompt {name} has {len(request.prompt_ids)} tokens; the model's context is {self.context} tokens, "
-                "reply included",
-                hint="shorten the prompt (in chat: /clear), or train a model with a longer context",
-            )
-
-
-@dataclass
-class _State:
-    """The rows being decoded."""
-
-    slots: list[_Slot | None]
-    uniforms: Tensor  # [B, max tokens]: every row's random numbers, drawn at admission
-    logits_BV: Tensor = field(default_factory=lambda: torch.empty(0))
-    tokens_B: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
-
-    @property
-    def busy(self) -> list[int]:
-        """Slots in use."""
-        return [number for number, slot in enumerate(self.slots) if slot is not None]
-
-    @property
-    def free(self) -> list[int]:
-        """Slots not in use."""
-        return [number for number, slot in enumerate(self.slots) if slot is None]
-
-    def admit(self, slots: Tensor, taken: Sequence[tuple[int, Request]], limits: Sequence[int]) -> None:
-        """Put requests into slots and draw their random numbers."""
-        longest = max(limits)
-        if self.uniforms.shape[1] < longest:
-            more = torch.zeros(len(self.slots), longest - self.uniforms.shape[1], dtype=torch.float64)
-            self.uniforms = torch.cat((self.uniforms, more), 1)
-        numbers = uniform_numbers([request.seed for _, request in taken], longest)
-        self.uniforms[slots, :longest] = numbers
-        for number, (index, request), limit in zip(slots.tolist(), taken, limits, strict=True):
-            self.slots[number] = _Slot(index, request, Reply(), limit)
-
-    def keep(self, kept: list[int], cache: SlotCache) -> None:
-        """Shrink the batch to these slots."""
-        if not kept:
-            return
-        index = torch.tensor(kept)
-        cache.keep(index)
-        self.slots = [self.slots[number] for number in kept]
-        self.uniforms, self.logits_BV = self.uniforms[index], self.logits_BV[index]

@@ -1,4 +1,4 @@
-"""How the next token is drawn: temperature, top-k, top-p, min-p; one stream of random numbers a request."""
+"""How the next token is drawn: penalty, temperature, top-k, top-p, min-p; one stream of random numbers a request."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutelage.model import kernels
+
 
 @dataclass(frozen=True)
 class Sampling:
-    """`temperature` 0 takes the likeliest token; `top_k` 0, `top_p` 1 and `min_p` 0 leave the distribution whole."""
+    """`temperature` 0 takes the likeliest token; `top_k` 0, `top_p` 1 and `min_p` 0 leave the distribution whole.
+
+    `repetition_penalty` (Keskar et al., arXiv 1909.05858) divides the positive logits of tokens that the prompt or the
+    reply has, and multiplies their negative ones; 1 changes nothing.
+    """
 
     max_tokens: int = 64
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
     @property
     def filters(self) -> bool:
@@ -33,13 +40,52 @@ def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:
 
 
 def draw(
-    logits_BV: Tensor, uniform_B: Tensor, temperatures_B: Tensor, samplings: Sequence[Sampling]
+    logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling], seen_BV: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The next token of each row and its log-probability under softmax(logits / temperature), before any filter.
 
     Draws by inverting the cumulative distribution at `uniform_B`. A row of temperature 0 takes its arg max, with the
-    log-probability at temperature 1.
+    log-probability at temperature 1. The penalty for tokens seen (bool) changes what is drawn, not the log-probability:
+    that stays the model's own, which a training forward finds again.
     """
+    if seen_BV is None or all(sampling.repetition_penalty == 1 for sampling in samplings):
+        return _draw(logits_BV, uniform_B, samplings)
+    tokens_B, _ = _draw(_penalised(logits_BV, seen_BV, samplings), uniform_B, samplings)
+    temperatures_B1 = torch.tensor([sampling.temperature or 1.0 for sampling in samplings])[:, None]
+    logprobs_BV = (logits_BV.float() / temperatures_B1).log_softmax(-1)
+    return tokens_B, logprobs_BV.gather(1, tokens_B[:, None]).squeeze(1)
+
+
+def _penalised(logits_BV: Tensor, seen_BV: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    penalties_B1 = torch.tensor([sampling.repetition_penalty for sampling in samplings])[:, None]
+    weaker_BV = torch.where(logits_BV > 0, logits_BV / penalties_B1, logits_BV * penalties_B1)
+    return torch.where(seen_BV, weaker_BV, logits_BV)
+
+
+def _draw(logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
+    if kernels.takes(logits_BV):
+        return draw_by_kernel(logits_BV.contiguous(), uniform_B.contiguous(), samplings)
+    return draw_by_torch(logits_BV, uniform_B, samplings)
+
+
+def draw_by_kernel(logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
+    """`draw_by_torch` by the kernel: contiguous float32 logits."""
+    B, V = logits_BV.shape
+    tokens_B, logprobs_B, scratch = torch.empty(B, dtype=torch.long), torch.empty(B), torch.empty(B, V)
+    settings = (
+        torch.tensor([sampling.temperature for sampling in samplings], dtype=torch.float32),
+        torch.tensor([sampling.top_k for sampling in samplings]),
+        torch.tensor([sampling.top_p for sampling in samplings], dtype=torch.float64),
+        torch.tensor([sampling.min_p for sampling in samplings], dtype=torch.float64),
+    )
+    tensors = (logits_BV, uniform_B, *settings, tokens_B, logprobs_B, scratch)
+    kernels.library().draw_rows(*(tensor.data_ptr() for tensor in tensors), B, V, kernels.threads_for(B * V))
+    return tokens_B, logprobs_B
+
+
+def draw_by_torch(logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
+    """See `draw`; the reference that the kernel is tested against."""
+    temperatures_B = torch.tensor([sampling.temperature for sampling in samplings])
     greedy_B = temperatures_B == 0
     scaled_BV = logits_BV.float() / torch.where(greedy_B, 1.0, temperatures_B)[:, None]
     logprobs_BV = scaled_BV.log_softmax(-1)

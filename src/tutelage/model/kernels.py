@@ -1,4 +1,4 @@
-"""The C kernels of kernels.c: built once with the machine's own compiler, kept in a cache folder, called by address.
+"""The C kernels of the .c files here: built once with the machine's own compiler, cached, called by address.
 
 Half of a small model's training step on a processor is element-wise work that torch does in many passes over memory.
 Where there is no compiler, or for tensors that the kernels do not take, callers use the torch operations instead.
@@ -21,7 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.c")
+HERE = Path(__file__).parent
+HEADER, SOURCES = HERE / "kernels.h", tuple(HERE / f"{name}.c" for name in ("kernels", "decode", "sample"))
 ROWS_PER_BLOCK = 256  # as in kernels.c
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
@@ -36,6 +37,8 @@ _SIGNATURES = {
     "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
     "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
     "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+    "draw_rows": [*[_POINTER] * 9, *[_INTEGER] * 2, _INT],
+    "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
 }
 
 
@@ -61,7 +64,7 @@ def used() -> bool:
 
 
 def library() -> ctypes.CDLL:
-    """The compiled functions, named and typed as in kernels.c; only if `available`."""
+    """The compiled functions, named and typed as in the sources; only if `available`."""
     found = _load()[0]
     assert found is not None, "library() without available()"
     return found
@@ -87,7 +90,7 @@ def threads_for(elements: int) -> int:
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
-        source = SOURCE.read_bytes()
+        source = b"".join(path.read_bytes() for path in (HEADER, *SOURCES))
         folder = _cache_folder()
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder can be found
         return None, str(error)
@@ -154,9 +157,10 @@ def _build(source: bytes, compiler: list[str], openmp: tuple[tuple[str, ...], tu
         return target
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as temporary:
         # two steps, for `-fopenmp` at the link would add the compiler's own OpenMP library
-        compiled, linked = Path(temporary) / "kernels.o", Path(temporary) / "kernels.so"
-        _run([*compiler, *flags, "-c", str(SOURCE), "-o", str(compiled)])
-        _run([*compiler, "-shared", str(compiled), *openmp[1], "-lm", "-o", str(linked)])
+        objects, linked = [Path(temporary) / f"{path.stem}.o" for path in SOURCES], Path(temporary) / "kernels.so"
+        for path, compiled in zip(SOURCES, objects, strict=True):
+            _run([*compiler, *flags, "-c", str(path), "-o", str(compiled)])
+        _run([*compiler, "-shared", *map(str, objects), *openmp[1], "-lm", "-o", str(linked)])
         os.replace(linked, target)  # whole or not at all: another process may be building the same
     return target
 

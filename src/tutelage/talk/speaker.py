@@ -52,7 +52,7 @@ class Speaker:
     @cached_property
     def engine(self) -> Engine:
         """Decodes until the end of a turn or of a document."""
-        return Engine(self._model, self.tokenizer.stop_ids, self.tokenizer.pad_id)
+        return Engine(self._model, self.tokenizer.stop_ids, self.tokenizer.pad_id, tokenizer=self.tokenizer)
 
     def document(self, text: str) -> list[int]:
         """Token ids of text as the beginning of a document."""

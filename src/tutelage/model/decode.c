@@ -1,0 +1,258 @@
+/* A whole forward of a decoder over a few rows, each one token of one sequence with a key-value cache.
+ *
+ * Weights are packed in panels of 16 outputs, [N/16][K][16], so that a product reads them once and in order. Every
+ * number is computed by the same additions in the same order, however many rows or threads there are: a batch's
+ * composition cannot change a reply by a single bit. float32 only; see decoding.py for the build of the arguments.
+ */
+#include "kernels.h"
+
+#define PANEL 16
+#define TILE 6 /* rows by 16 columns: twelve sums in registers, enough to hide the latency of a multiply-add */
+
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+
+typedef struct {
+    const float *norm, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *out_bias;
+    const float *mlp_norm, *gate_up, *gate_up_bias, *down, *down_bias;
+} Layer;
+
+typedef struct {
+    i64 layers, hidden, heads, kv_heads, head_dim, inner, vocab;
+    const float *embeddings, *norm, *head, *cosines, *sines; /* tables [positions, head_dim] */
+    const Layer *layer;
+    float eps;
+    int threads;
+} Model;
+
+typedef struct {
+    float *keys, *values; /* [layers, slots, kv_heads, capacity, head_dim] */
+    i64 slots, capacity;
+} Cache;
+
+enum Store { PLAIN, ADD, SWIGLU };
+
+/* What becomes of one row of a panel's sums. SWIGLU: the panel is 8 gates, then their 8 ups. */
+static inline void store(enum Store mode, const float *sums, float *y, i64 count) {
+    if (mode == SWIGLU)
+        for (i64 j = 0; j < count; j++) y[j] = sums[j] / (1.0f + exp_f32(-sums[j])) * sums[j + 8];
+    else if (mode == ADD)
+        for (i64 j = 0; j < count; j++) y[j] += sums[j];
+    else
+        for (i64 j = 0; j < count; j++) y[j] = sums[j];
+}
+
+static inline __attribute__((always_inline)) void tile(const int rows, const float *x, i64 stride, const float *w,
+                                                       i64 depth, const float *bias, float sums[TILE][PANEL]) {
+    v8 sum[TILE][2];
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        sum[i][0] = bias ? *(const v8 *)bias : (v8){0};
+        sum[i][1] = bias ? *(const v8 *)(bias + 8) : (v8){0};
+    }
+    for (i64 k = 0; k < depth; k++) {
+        const v8 low = *(const v8 *)(w + k * PANEL), high = *(const v8 *)(w + k * PANEL + 8);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++) {
+            const float a = x[i * stride + k];
+            sum[i][0] += a * low;
+            sum[i][1] += a * high;
+        }
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++) {
+        *(v8 *)sums[i] = sum[i][0];
+        *(v8 *)(sums[i] + 8) = sum[i][1];
+    }
+}
+
+static void tile_of(i64 rows, const float *x, i64 stride, const float *w, i64 depth, const float *bias,
+                    float sums[TILE][PANEL]) {
+    switch (rows) {
+    case 1: tile(1, x, stride, w, depth, bias, sums); break;
+    case 2: tile(2, x, stride, w, depth, bias, sums); break;
+    case 3: tile(3, x, stride, w, depth, bias, sums); break;
+    case 4: tile(4, x, stride, w, depth, bias, sums); break;
+    case 5: tile(5, x, stride, w, depth, bias, sums); break;
+    default: tile(6, x, stride, w, depth, bias, sums);
+    }
+}
+
+/* y [rows, width] = x [rows, depth] times packed weights, plus bias; `width` counts what is stored of each row.
+ * Rows are a stride apart that is no power of two: six rows at once must not fall into the same set of the cache. */
+static void product(enum Store mode, const float *x, i64 x_stride, const float *packed, const float *bias, float *y,
+                    i64 y_stride, i64 rows, i64 depth, i64 width, int threads) {
+    const i64 step = mode == SWIGLU ? 8 : PANEL;
+    const i64 panels = (width + step - 1) / step, tiles = (rows + TILE - 1) / TILE;
+#pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic, 4)
+    for (i64 panel = 0; panel < panels; panel++) {
+        const i64 first = panel * step, count = first + step < width ? step : width - first;
+        const float *w = packed + panel * PANEL * depth;
+        float sums[TILE][PANEL] __attribute__((aligned(32)));
+        for (i64 t = 0; t < tiles; t++) { /* tiles of nearly equal height */
+            const i64 from = t * rows / tiles, to = (t + 1) * rows / tiles;
+            tile_of(to - from, x + from * x_stride, x_stride, w, depth, bias ? bias + panel * PANEL : 0, sums);
+            for (i64 row = from; row < to; row++) {
+                if (count == PANEL && mode == PLAIN)
+                    memcpy(y + row * y_stride + first, sums[row - from], sizeof *sums);
+                else if (count == 8 && mode == SWIGLU)
+                    store(SWIGLU, sums[row - from], y + row * y_stride + first, 8);
+                else
+                    store(mode, sums[row - from], y + row * y_stride + first, count);
+            }
+        }
+    }
+}
+
+static void normalise(const float *x, const float *weight, float *y, i64 width, float eps) {
+    float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+    for (i64 j = 0; j < width; j++) sum += x[j] * x[j];
+    const float scale = 1.0f / sqrtf(sum / (float)width + eps);
+#pragma omp simd
+    for (i64 j = 0; j < width; j++) y[j] = x[j] * scale * weight[j];
+}
+
+static void turn(const float *x, float *y, const float *cosine, const float *sine, i64 width) {
+    const i64 half = width / 2;
+#pragma omp simd
+    for (i64 j = 0; j < half; j++) {
+        const float low = x[j], high = x[j + half];
+        y[j] = low * cosine[j] + high * sine[j];
+        y[j + half] = high * cosine[j + half] + low * sine[j + half];
+    }
+}
+
+static i64 apart(i64 width) { return width + 16; }
+
+/* Queries are normalised and turned where they are, keys and values go to their place in the cache. */
+static void remember(const Model *m, const Layer *l, const Cache *cache, i64 layer, float *qkv, const i64 *slots,
+                     const i64 *positions, i64 rows) {
+    const i64 E = m->head_dim, H = m->heads, K = m->kv_heads, a_head = cache->capacity * E;
+    for (i64 row = 0; row < rows; row++, qkv += apart((H + 2 * K) * E)) {
+        const i64 place = (layer * cache->slots + slots[row]) * K * a_head + positions[row] * E;
+        const float *cosine = m->cosines + positions[row] * E, *sine = m->sines + positions[row] * E;
+        for (i64 h = 0; h < H + K; h++) {
+            float *head = qkv + h * E;
+            const float *norm = h < H ? l->q_norm : l->k_norm;
+            if (norm) normalise(head, norm, head, E, m->eps);
+            turn(head, h < H ? head : cache->keys + place + (h - H) * a_head, cosine, sine, E);
+        }
+        for (i64 k = 0; k < K; k++)
+            memcpy(cache->values + place + k * a_head, qkv + (H + K + k) * E, E * sizeof *qkv);
+    }
+}
+
+/* Neighbours added: {a0+a1, a2+a3, b0+b1, b2+b3, a4+a5, a6+a7, b4+b5, b6+b7}. */
+static inline v8 add_neighbours(v8 a, v8 b) {
+    return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +
+           __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+}
+
+/* The dot products of q with 8 keys, of which those from `count` on are copies of the last. width: a multiple of 8. */
+static inline v8 eight_dots(const float *q, const float *keys, i64 count, i64 width) {
+    const float *key[8];
+    v8 sum[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        key[i] = keys + (i < count ? i : count - 1) * width;
+        sum[i] = (v8){0};
+    }
+    for (i64 j = 0; j < width; j += 8) {
+        const v8 part = *(const v8 *)(q + j);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) sum[i] += part * *(const v8 *)(key[i] + j);
+    }
+    const v8 low = add_neighbours(add_neighbours(sum[0], sum[1]), add_neighbours(sum[2], sum[3]));
+    const v8 high = add_neighbours(add_neighbours(sum[4], sum[5]), add_neighbours(sum[6], sum[7]));
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11) +
+           __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
+}
+
+/* out [8 * vectors] = sum of values, weighted. */
+static inline __attribute__((always_inline)) void mix(const int vectors, const float *values, const float *weights,
+                                                      i64 length, i64 width, float share, float *out) {
+    v8 sum[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) sum[i] = (v8){0};
+    for (i64 s = 0; s < length; s++) {
+        const float weight = weights[s];
+#pragma GCC unroll 8
+        for (int i = 0; i < vectors; i++) sum[i] += weight * *(const v8 *)(values + s * width + 8 * i);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; i++) *(v8 *)(out + 8 * i) = sum[i] * share;
+}
+
+/* One query head over `length` keys and values, out [width]; `weights` has room for length rounded up to 8. */
+static void attend(const float *q, const float *keys, const float *values, i64 length, i64 width, float *weights,
+                   float *out) {
+    const float scale = 1.0f / sqrtf((float)width);
+    float most = -INFINITY, sum = 0.0f;
+    for (i64 s = 0; s < length; s += 8)
+        *(v8 *)(weights + s) = eight_dots(q, keys + s * width, length - s, width) * scale;
+#pragma omp simd reduction(max : most)
+    for (i64 s = 0; s < length; s++) most = weights[s] > most ? weights[s] : most;
+#pragma omp simd reduction(+ : sum)
+    for (i64 s = 0; s < length; s++) {
+        weights[s] = exp_f32(weights[s] - most);
+        sum += weights[s];
+    }
+    const float share = 1.0f / sum;
+    i64 first = 0;
+    for (; first + 64 <= width; first += 64) mix(8, values + first, weights, length, width, share, out + first);
+    for (; first < width; first += 8) mix(1, values + first, weights, length, width, share, out + first);
+}
+
+static void attention(const Model *m, const Cache *cache, i64 layer, const float *qkv, float *out, const i64 *slots,
+                      const i64 *positions, i64 rows, float *weights) {
+    const i64 E = m->head_dim, H = m->heads, K = m->kv_heads, a_head = cache->capacity * E, width = (H + 2 * K) * E;
+#pragma omp parallel for num_threads(m->threads) if (m->threads > 1) schedule(dynamic, 4)
+    for (i64 unit = 0; unit < rows * K; unit++) {
+        const i64 row = unit / K, k = unit % K;
+        const i64 start = ((layer * cache->slots + slots[row]) * K + k) * a_head;
+        for (i64 h = k * (H / K); h < (k + 1) * (H / K); h++)
+            attend(qkv + row * apart(width) + h * E, cache->keys + start, cache->values + start, positions[row] + 1, E,
+                   weights + unit * (cache->capacity + 8), out + row * apart(H * E) + h * E);
+    }
+}
+
+static void normalise_rows(const float *x, const float *weight, float *y, i64 rows, i64 width, float eps) {
+    for (i64 row = 0; row < rows; row++) normalise(x + row * apart(width), weight, y + row * apart(width), width, eps);
+}
+
+/* From here on only the rows numbered in `kept`, which rise. */
+static void compact(float *x, i64 stride, const i64 *kept, i64 count) {
+    for (i64 n = 0; n < count; n++)
+        if (kept[n] != n) memmove(x + n * stride, x + kept[n] * stride, stride * sizeof *x);
+}
+
+/* logits [wanted, vocab] after the rows numbered in `last`, rising; rows of one sequence come in the order of positions.
+ * `slots` and `positions` are used up. scratch: room for rows of x, normed, qkv, mixed, inner (each 16 floats wider) and
+ * kv_heads * (capacity + 8) attention weights. */
+void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slots, i64 *positions, i64 rows,
+                 const i64 *last, i64 wanted, float *logits, float *scratch) {
+    const i64 D = m->hidden, HE = m->heads * m->head_dim, width = HE + 2 * m->kv_heads * m->head_dim;
+    const i64 d = apart(D), w = apart(width), he = apart(HE), inner_stride = apart(m->inner);
+    float *x = scratch, *normed = x + rows * d, *qkv = normed + rows * d, *mixed = qkv + rows * w;
+    float *inner = mixed + rows * he, *weights = inner + rows * inner_stride;
+    for (i64 row = 0; row < rows; row++) memcpy(x + row * d, m->embeddings + tokens[row] * D, D * sizeof *x);
+    for (i64 layer = 0; layer < m->layers; layer++) {
+        const Layer *l = m->layer + layer;
+        normalise_rows(x, l->norm, normed, rows, D, m->eps);
+        product(PLAIN, normed, d, l->qkv, l->qkv_bias, qkv, w, rows, D, width, m->threads);
+        remember(m, l, cache, layer, qkv, slots, positions, rows);
+        if (layer == m->layers - 1 && wanted < rows) { /* of the others only keys and values were wanted */
+            compact(x, d, last, wanted);
+            compact(qkv, w, last, wanted);
+            for (i64 n = 0; n < wanted; n++) slots[n] = slots[last[n]], positions[n] = positions[last[n]];
+            rows = wanted;
+        }
+        attention(m, cache, layer, qkv, mixed, slots, positions, rows, weights);
+        product(ADD, mixed, he, l->out, l->out_bias, x, d, rows, HE, D, m->threads);
+        normalise_rows(x, l->mlp_norm, normed, rows, D, m->eps);
+        product(SWIGLU, normed, d, l->gate_up, l->gate_up_bias, inner, inner_stride, rows, D, m->inner, m->threads);
+        product(ADD, inner, inner_stride, l->down, l->down_bias, x, d, rows, m->inner, D, m->threads);
+    }
+    normalise_rows(x, m->norm, normed, rows, D, m->eps);
+    product(PLAIN, normed, d, m->head, 0, logits, m->vocab, rows, D, m->vocab, m->threads);
+}
