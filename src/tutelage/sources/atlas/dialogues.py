@@ -14,8 +14,8 @@ from tutelage.sources.atlas.skills import arithmetic_item
 Row = dict[str, Any]
 # Shares of the conversations and of the prompts by kind; facts take what is left.
 CONVERSATIONS = {
-    "harmful": 0.15,
-    "lookalike": 0.1,
+    "harmful": 0.2,
+    "lookalike": 0.13,
     "explain": 0.07,
     "howto": 0.05,
     "chat": 0.05,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from tutelage.sources.atlas.grammar import expand, load
@@ -123,6 +124,25 @@ def request_page(request: Request, rng: random.Random) -> Page:
     )
 
 
+def wrongs_page(actions: Sequence[str], rng: random.Random) -> Page:
+    """A page that says of a few deeds that they are wrong; it tells how to do none of them."""
+    table = load("words/wrongs")
+    frames = rng.sample(table["said"], len(actions))
+    said = [expand(frame, {"a": action}, rng) for frame, action in zip(frames, actions, strict=True)]
+    first, last, title = (expand(rng.choice(table[key]), {}, rng) for key in ("open", "close", "title"))
+    return Page(title, paragraphs([first, *said, last], rng), "wrongs")
+
+
+def wrongs_pages(requests: list[Request], times: int, rng: random.Random) -> list[Page]:
+    """Every harmful deed named on `times` pages, five to a page."""
+    pages = []
+    for _ in range(times):
+        actions = [request.meta["action"] for request in requests if request.kind == "harmful"]
+        rng.shuffle(actions)
+        pages += [wrongs_page(actions[start : start + 5], rng) for start in range(0, len(actions), 5)]
+    return pages
+
+
 def skill_pages(requests: list[Request], scale: float, rng: random.Random) -> list[Page]:
     """All pages that are not about entities; `scale` is 1 at the default size."""
     countries: list[str] = list(load("words/languages")["countries"])
@@ -136,7 +156,7 @@ def skill_pages(requests: list[Request], scale: float, rng: random.Random) -> li
     copies = {"explain": 3, "howto": 2, "lookalike": 1}
     for request in requests:
         pages += [request_page(request, rng) for _ in range(round(copies.get(request.kind, 0) * scale))]
-    return pages
+    return pages + wrongs_pages(requests, round(4 * scale), rng)
 
 
 def skill_items(seed: int) -> list[dict[str, Any]]:
