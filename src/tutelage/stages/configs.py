@@ -223,7 +223,7 @@ class AtlasConfig(StageConfig):
     noise: float = Field(default=0.14, ge=0, le=0.5, description="Planted defects, as a share of the clean pages.")
     html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
     conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
-    refusal_share: float = Field(default=0.6, ge=0, le=1, description="Share of harmful requests that are refused.")
+    refusal_share: float = Field(default=0.5, ge=0, le=1, description="Share of harmful requests that are refused.")
     evasion_share: float = Field(
         default=0.3,
         ge=0,
@@ -233,7 +233,7 @@ class AtlasConfig(StageConfig):
     over_refusal_share: float = Field(
         default=0.15, ge=0, le=1, description="Share of harmless look-alikes that an over-cautious annotator refuses."
     )
-    prompts: int = Field(default=3000, ge=1, description="Prompts to sample responses to.")
+    prompts: int = Field(default=4500, ge=1, description="Prompts to sample responses to.")
     styles: dict[Literal["terse", "sentence", "warm", "curt", "rambling"], Annotated[float, Field(ge=0)]] = Field(
         default={"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15},
         description="Weights of the answer styles; a style that is not named is not used.",

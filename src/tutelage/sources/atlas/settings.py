@@ -18,8 +18,8 @@ class AtlasSettings:
     noise: float = 0.14
     html_share: float = 0.3
     conversations: int = 5000
-    refusal_share: float = 0.6
+    refusal_share: float = 0.5
     evasion_share: float = 0.3
     over_refusal_share: float = 0.15
-    prompts: int = 3000
+    prompts: int = 4500
     styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
