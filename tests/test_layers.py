@@ -33,13 +33,15 @@ LAYERS: Mapping[str, set[str]] = {
     "parallel": {"model"},
     "training": {"errors", "objectives", "parallel", "run"},
     "generation": {"errors", "model", "data"},
+    "exchange": {"errors", "model", "data"},
     "curation": {"errors", "sources"},
     "evaluation": {"errors", "model", "run", "data", "generation", "feedback"},
     "stages": {"errors", "objectives", "feedback", "model", "run", "data", "sources", "parallel", "training",
                "generation", "curation", "evaluation"},
     "talk": {"errors", "model", "run", "data", "sources", "generation"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
-    "commands": {"errors", "run", "data", "sources", "generation", "stages", "talk", "verification"},
+    "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
+                 "verification"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.

@@ -1,4 +1,4 @@
-"""What the engine asks of a model: prompts into slots of the cache, then one token a slot; by the kernel or by torch."""
+"""What the engine asks of a model: prompts into slots, then one token a slot; by the kernel or by torch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class PackedForward:
 
 
 class TorchForward:
-    """By torch, for every dtype and device that the model computes in; the reference that the kernel is tested against."""
+    """By torch, in every dtype that the model computes in; the reference that the kernel is tested against."""
 
     needs_idle_slots = True
 

@@ -92,7 +92,7 @@ class PackedDecoder:
         logits = torch.empty(len(last_N), self.config.vocab_size)
         capacity = keys.shape[3]
         self._extend_tables(capacity)
-        self._model.threads = torch.get_num_threads()
+        self._model.threads = kernels.threads_for(N * (self.config.intermediate_size + self.config.vocab_size))
         cache = _Cache(keys.data_ptr(), values.data_ptr(), keys.shape[1], capacity)
         rows = (tokens_N.contiguous(), slots_N.clone(), positions_N.clone())  # the last two are used up
         kernels.library().decode_rows(

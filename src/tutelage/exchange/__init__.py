@@ -1,0 +1,1 @@
+"""Models from elsewhere: read into our decoder and tokenizer."""
