@@ -223,7 +223,7 @@ class AtlasConfig(StageConfig):
     noise: float = Field(default=0.14, ge=0, le=0.5, description="Planted defects, as a share of the clean pages.")
     html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
     conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
-    refusal_share: float = Field(default=0.5, ge=0, le=1, description="Share of harmful requests that are refused.")
+    refusal_share: float = Field(default=0.55, ge=0, le=1, description="Share of harmful requests that are refused.")
     evasion_share: float = Field(
         default=0.3,
         ge=0,
