@@ -10,6 +10,7 @@ import typer
 
 import tutelage
 from tutelage.commands import (
+    bench,
     chat,
     compare,
     complete,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, ModuleType] = {
     "masks": masks,
     "import": import_model,
     "verify": verify,
+    "bench": bench,
     "doctor": doctor,
     "stages": stages,
     "schema": schema,
