@@ -55,7 +55,9 @@ def in_turn(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> 
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def report(work: str, peer: str, setting: str, ours: float, theirs: float, unit: str, asked: float, **more: Any) -> None:
+def report(
+    work: str, peer: str, setting: str, ours: float, theirs: float, unit: str, asked: float, **more: Any
+) -> None:
     """One row on stdout as a line of JSON, for the command to collect; more is better in `unit`."""
     row = {"work": work, "peer": peer, "setting": setting, "ours": round(ours, 3), "theirs": round(theirs, 3),
            "unit": unit, "ratio": round(ours / theirs, 2), "asked": asked, **more}  # fmt: skip

@@ -16,9 +16,9 @@ from tutelage.verification import benchmarks
 def test_rows_are_found_and_unknown_ones_named() -> None:
     assert "generation" in [path.stem for path in benchmarks.benchmark_rows("rlhf", [])]
     assert [path.stem for path in benchmarks.benchmark_rows("rlhf", ["generation"])] == ["generation"]
-    with pytest.raises(RecipeError, match="there is no benchmark 'rlfh'.*rlhf"):
+    with pytest.raises(RecipeError, match=r"there is no benchmark 'rlfh'.*rlhf"):
         benchmarks.benchmark_rows("rlfh", [])
-    with pytest.raises(RecipeError, match="rlhf has no row 'generatoin'.*generation"):
+    with pytest.raises(RecipeError, match=r"rlhf has no row 'generatoin'.*generation"):
         benchmarks.benchmark_rows("rlhf", ["generatoin"])
 
 

@@ -17,14 +17,21 @@ from tutelage.run.words import did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 _SHARED = {"sides"}  # modules that rows import
-_QUIET = {"DO_NOT_TRACK": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 def benchmark_rows(name: str, wanted: Sequence[str]) -> list[Path]:
     """The scripts of a benchmark. Raises RecipeError for an unknown name, ResourceError outside of a checkout."""
     root = CHECKOUT / "benchmarks"
     if not root.is_dir():
-        raise ResourceError("the benchmarks are not installed", hint="run `tutelage bench` in a checkout of the project")
+        raise ResourceError(
+            "the benchmarks are not installed", hint="run `tutelage bench` in a checkout of the project"
+        )
     names = sorted(path.name for path in root.iterdir() if (path / "sides.py").is_file())
     if name not in names:
         raise RecipeError(f"there is no benchmark {name!r}; {did_you_mean(name, names)}")
