@@ -104,10 +104,11 @@ class Engine:
         prompts = list(dict.fromkeys(tuple(request.prompt_ids) for _, request in taken))
         places = {prompt: number for number, prompt in enumerate(prompts)}
         rows = [places[tuple(request.prompt_ids)] for _, request in taken]
+        waiting = logits_NV[: len(slots.busy_N)].clone()  # the next forward may write over them
         added = self._forward.admit(cache, torch.tensor(numbers), prompts, rows)
         order = torch.cat((slots.busy_N, torch.tensor(numbers))).argsort()
         slots.admit(numbers, taken, [self._limit(request) for _, request in taken])
-        return torch.cat((logits_NV[: len(order) - len(added)], added))[order]
+        return torch.cat((waiting, added))[order]
 
     def _limit(self, request: Request) -> int:
         return min(request.sampling.max_tokens, self.context - len(request.prompt_ids))

@@ -25,7 +25,7 @@ class Forward(Protocol):
         """Put `prompts[rows[n]]` into `slots[n]`, each distinct prompt computed once; logits [N, V] after each."""
 
     def step(self, cache: SlotCache, slots_N: Tensor, tokens_N: Tensor) -> Tensor:
-        """Append a token to each of these slots, given in rising order; logits [N, V] after it."""
+        """Append a token to each of these slots, given in rising order; logits [N, V] after it, until the next call."""
 
 
 def forward_of(model: CausalLM, pad_id: int) -> Forward:
@@ -53,8 +53,8 @@ class PackedForward:
         for start in range(0, len(tokens_N), MAX_ROWS):
             part = slice(start, start + MAX_ROWS)
             last = [end - 1 - start for end in ends.tolist() if start < end <= start + MAX_ROWS]
-            logits.append(self._decoder.forward(cache.keys, cache.values, tokens_N[part], slots_N[part],
-                                                positions_N[part], last))  # fmt: skip
+            rows_of_part = tokens_N[part], slots_N[part], positions_N[part]
+            logits.append(self._decoder.forward(cache.keys, cache.values, *rows_of_part, last).clone())
         cache.copy(homes[list(rows)], slots, int(lengths.max()))
         cache.lengths_B[slots] = lengths[list(rows)]
         return torch.cat(logits)[list(rows)]

@@ -71,14 +71,14 @@ def _draw(logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling]) -
 def draw_by_kernel(logits_BV: Tensor, uniform_B: Tensor, samplings: Sequence[Sampling]) -> tuple[Tensor, Tensor]:
     """`draw_by_torch` by the kernel: contiguous float32 logits."""
     B, V = logits_BV.shape
-    tokens_B, logprobs_B, scratch = torch.empty(B, dtype=torch.long), torch.empty(B), torch.empty(B, V)
+    tokens_B, logprobs_B = torch.empty(B, dtype=torch.long), torch.empty(B)
     settings = (
         torch.tensor([sampling.temperature for sampling in samplings], dtype=torch.float32),
         torch.tensor([sampling.top_k for sampling in samplings]),
         torch.tensor([sampling.top_p for sampling in samplings], dtype=torch.float64),
         torch.tensor([sampling.min_p for sampling in samplings], dtype=torch.float64),
     )
-    tensors = (logits_BV, uniform_B, *settings, tokens_B, logprobs_B, scratch)
+    tensors = (logits_BV, uniform_B, *settings, tokens_B, logprobs_B)
     kernels.library().draw_rows(*(tensor.data_ptr() for tensor in tensors), B, V, kernels.threads_for(B * V))
     return tokens_B, logprobs_B
 

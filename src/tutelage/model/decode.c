@@ -7,6 +7,7 @@
 #include "kernels.h"
 
 #define PANEL 16
+#define AHEAD 1024 /* floats of keys and values that are called from memory before they are needed */
 #define TILE 6 /* rows by 16 columns: twelve sums in registers, enough to hide the latency of a multiply-add */
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
@@ -42,7 +43,8 @@ static inline void store(enum Store mode, const float *sums, float *y, i64 count
 }
 
 static inline __attribute__((always_inline)) void tile(const int rows, const float *x, i64 stride, const float *w,
-                                                       i64 depth, const float *bias, float sums[TILE][PANEL]) {
+                                                       i64 depth, const float *bias, const char *ahead, i64 pace,
+                                                       float sums[TILE][PANEL]) {
     v8 sum[TILE][2];
 #pragma GCC unroll 6
     for (int i = 0; i < rows; i++) {
@@ -50,6 +52,7 @@ static inline __attribute__((always_inline)) void tile(const int rows, const flo
         sum[i][1] = bias ? *(const v8 *)(bias + 8) : (v8){0};
     }
     for (i64 k = 0; k < depth; k++) {
+        __builtin_prefetch(ahead + k * pace, 0, 2);
         const v8 low = *(const v8 *)(w + k * PANEL), high = *(const v8 *)(w + k * PANEL + 8);
 #pragma GCC unroll 6
         for (int i = 0; i < rows; i++) {
@@ -65,15 +68,16 @@ static inline __attribute__((always_inline)) void tile(const int rows, const flo
     }
 }
 
+/* Meanwhile `pace` bytes a step of the next panel are called from memory, beginning at `ahead`. */
 static void tile_of(i64 rows, const float *x, i64 stride, const float *w, i64 depth, const float *bias,
-                    float sums[TILE][PANEL]) {
+                    const char *ahead, i64 pace, float sums[TILE][PANEL]) {
     switch (rows) {
-    case 1: tile(1, x, stride, w, depth, bias, sums); break;
-    case 2: tile(2, x, stride, w, depth, bias, sums); break;
-    case 3: tile(3, x, stride, w, depth, bias, sums); break;
-    case 4: tile(4, x, stride, w, depth, bias, sums); break;
-    case 5: tile(5, x, stride, w, depth, bias, sums); break;
-    default: tile(6, x, stride, w, depth, bias, sums);
+    case 1: tile(1, x, stride, w, depth, bias, ahead, pace, sums); break;
+    case 2: tile(2, x, stride, w, depth, bias, ahead, pace, sums); break;
+    case 3: tile(3, x, stride, w, depth, bias, ahead, pace, sums); break;
+    case 4: tile(4, x, stride, w, depth, bias, ahead, pace, sums); break;
+    case 5: tile(5, x, stride, w, depth, bias, ahead, pace, sums); break;
+    default: tile(6, x, stride, w, depth, bias, ahead, pace, sums);
     }
 }
 
@@ -87,10 +91,13 @@ static void product(enum Store mode, const float *x, i64 x_stride, const float *
     for (i64 panel = 0; panel < panels; panel++) {
         const i64 first = panel * step, count = first + step < width ? step : width - first;
         const float *w = packed + panel * PANEL * depth;
+        const i64 pace = (PANEL * sizeof *w + tiles - 1) / tiles;
+        const char *next = (const char *)(w + (panel + 1 < panels ? PANEL * depth : 0));
         float sums[TILE][PANEL] __attribute__((aligned(32)));
         for (i64 t = 0; t < tiles; t++) { /* tiles of nearly equal height */
             const i64 from = t * rows / tiles, to = (t + 1) * rows / tiles;
-            tile_of(to - from, x + from * x_stride, x_stride, w, depth, bias ? bias + panel * PANEL : 0, sums);
+            tile_of(to - from, x + from * x_stride, x_stride, w, depth, bias ? bias + panel * PANEL : 0,
+                    next + t * pace * depth, pace, sums);
             for (i64 row = from; row < to; row++) {
                 if (count == PANEL && mode == PLAIN)
                     memcpy(y + row * y_stride + first, sums[row - from], sizeof *sums);
@@ -161,6 +168,7 @@ static inline v8 eight_dots(const float *q, const float *keys, i64 count, i64 wi
         const v8 part = *(const v8 *)(q + j);
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) sum[i] += part * *(const v8 *)(key[i] + j);
+        for (int line = 0; line < 4; line++) __builtin_prefetch(keys + AHEAD + 8 * j + 16 * line, 0, 3);
     }
     const v8 low = add_neighbours(add_neighbours(sum[0], sum[1]), add_neighbours(sum[2], sum[3]));
     const v8 high = add_neighbours(add_neighbours(sum[4], sum[5]), add_neighbours(sum[6], sum[7]));
@@ -176,6 +184,7 @@ static inline __attribute__((always_inline)) void mix(const int vectors, const f
     for (int i = 0; i < vectors; i++) sum[i] = (v8){0};
     for (i64 s = 0; s < length; s++) {
         const float weight = weights[s];
+        for (int i = 0; i < vectors; i += 2) __builtin_prefetch(values + s * width + AHEAD + 8 * i, 0, 3);
 #pragma GCC unroll 8
         for (int i = 0; i < vectors; i++) sum[i] += weight * *(const v8 *)(values + s * width + 8 * i);
     }

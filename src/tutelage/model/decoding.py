@@ -53,6 +53,7 @@ class PackedDecoder:
         config = self.config = model.config
         self._kept: list[Tensor] = []  # what the structures point at
         self._scratch = torch.empty(0)
+        self._logits = torch.empty(0, config.vocab_size)
         layers = [self._layer(block) for block in model.model.layers]  # type: ignore[arg-type]  # a ModuleList of Blocks
         self._layers = (_Layer * len(layers))(*layers)
         self._model = _Model(
@@ -85,11 +86,11 @@ class PackedDecoder:
         """Logits after the rows numbered in `last` (all, if None); keys and values [L, B, K, S, E] are written.
 
         Row n is the token at a position of the sequence in a slot; the rows of a sequence come in their order, and
-        everything before them is in the cache.
+        everything before them is in the cache. The logits stay until the next call.
         """
         N = len(tokens_N)
         last_N = torch.arange(N) if last is None else torch.tensor(last, dtype=torch.long)
-        logits = torch.empty(len(last_N), self.config.vocab_size)
+        logits = self._logits_of(len(last_N))
         capacity = keys.shape[3]
         self._extend_tables(capacity)
         self._model.threads = kernels.threads_for(N * (self.config.intermediate_size + self.config.vocab_size))
@@ -106,6 +107,12 @@ class PackedDecoder:
             self._room(N, capacity).data_ptr(),
         )
         return logits
+
+    def _logits_of(self, rows: int) -> Tensor:
+        """The same memory every time: fresh pages cost more than what is written on them."""
+        if self._logits.shape[0] < rows:
+            self._logits = torch.empty(rows, self.config.vocab_size)
+        return self._logits[:rows]
 
     def _room(self, rows: int, capacity: int) -> Tensor:
         c = self.config

@@ -37,7 +37,7 @@ _SIGNATURES = {
     "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
     "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
     "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
-    "draw_rows": [*[_POINTER] * 9, *[_INTEGER] * 2, _INT],
+    "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],
     "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
 }
 

@@ -3,6 +3,7 @@
  * The rules are those of generation/sampling.py, which is the reference; each row's result depends on that row alone.
  */
 #include "kernels.h"
+#include <stdlib.h>
 
 #define BLOCK 256 /* chances summed together in float32; sums of blocks are added in float64 */
 
@@ -89,14 +90,14 @@ static i64 first_above(const float *chances, i64 width, double threshold) {
 }
 
 /* tokens and their log-probabilities under softmax(logits / temperature); temperature 0: the likeliest, at 1.
- * scratch: rows * width floats. */
+ */
 void draw_rows(const float *logits, const double *uniforms, const float *temperatures, const i64 *top_k,
-               const double *top_p, const double *min_p, i64 *tokens, float *logprobs, float *scratch, i64 rows,
-               i64 width, int threads) {
+               const double *top_p, const double *min_p, i64 *tokens, float *logprobs, i64 rows, i64 width,
+               int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic)
     for (i64 row = 0; row < rows; row++) {
         const float *x = logits + row * width;
-        float *chances = scratch + row * width;
+        float *chances = malloc(width * sizeof *chances);
         const float scale = temperatures[row] > 0.0f ? 1.0f / temperatures[row] : 1.0f;
         float largest = -INFINITY;
 #pragma omp simd reduction(max : largest)
@@ -124,5 +125,6 @@ void draw_rows(const float *logits, const double *uniforms, const float *tempera
             while (token < width - 1 && x[token] != largest) token++;
         tokens[row] = token;
         logprobs[row] = (x[token] - largest) * scale - (float)log(total);
+        free(chances);
     }
 }
