@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from tiny import model
+from tutelage.generation.engine import Engine, Request
+from tutelage.generation.sampling import Sampling
 from tutelage.model.lora import Adapter, LoRALinear, adapter_of, adapters_off, add_adapter, merged, save_adapter
 from tutelage.model.transformer import CausalLM
 
@@ -57,6 +59,26 @@ def test_the_merged_model_is_the_adapted_one(tied: bool) -> None:
     assert state.keys() == plain.state_dict().keys()
     plain.load_state_dict(state)
     assert torch.allclose(plain(IDS), net(IDS), atol=1e-4)
+
+
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_an_adapted_model_decodes_as_it_trains(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUTELAGE_KERNELS", kernels)
+    net = adapted(True)
+    request = Request([1, 5, 9], Sampling(12, 1.0), seed=4)
+    [on] = Engine(net, [], 0).generate([request])
+    assert on.logprobs == pytest.approx(trained_logprobs(net, on.ids), abs=1e-4)
+    with adapters_off(net):
+        [off] = Engine(net, [], 0).generate([request])
+        assert off.logprobs == pytest.approx(trained_logprobs(net, off.ids), abs=1e-4)
+    assert on.logprobs != pytest.approx(off.logprobs, abs=1e-2)
+
+
+@torch.no_grad()
+def trained_logprobs(net: CausalLM, reply: list[int]) -> list[float]:
+    ids = torch.tensor([[1, 5, 9, *reply]])
+    logprobs = net(ids[:, :-1]).log_softmax(-1).gather(2, ids[:, 1:, None])[0, 2:, 0]
+    return logprobs.tolist()
 
 
 def test_the_folder_is_that_of_peft(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_the_adapter_trains_and_the_merged_model_is_published(tmp_path: Path, st
     if stage in ("ppo", "grpo", "rloo"):
         assert first["objective/kl"] == pytest.approx(0, abs=1e-4)  # the reference is the same model, adapter off
         assert read_journal(run.journal.path)[-1]["objective/kl"] != 0
+        assert read_journal(run.journal.path)[-1]["objective/logprob_gap"] < 1e-4  # replies are the adapted model's
 
 
 @pytest.mark.parametrize("stage", ["dpo", "ppo"])

@@ -66,7 +66,7 @@ class PackedDecoder:
             config.vocab_size,
             embeddings=self._keep(model.model.embed_tokens.weight.clone()),
             norm=self._keep(model.model.norm.weight.clone()),
-            head=self._keep(pack_panels(model.lm_head.weight)),
+            head=self._keep(pack_panels(model.lm_head.matrix())),
             layer=ctypes.addressof(self._layers),
             eps=config.rms_norm_eps,
         )
@@ -138,15 +138,15 @@ class PackedDecoder:
         gate_up = (mlp.gate_proj, mlp.up_proj)
         return _Layer(
             norm=self._keep(block.input_layernorm.weight.clone()),
-            qkv=self._keep(pack_panels(torch.cat([linear.weight for linear in qkv]))),
+            qkv=self._keep(pack_panels(torch.cat([linear.matrix() for linear in qkv]))),
             qkv_bias=self._bias(*qkv),
             **self._head_norms(attention),
-            out=self._keep(pack_panels(attention.o_proj.weight)),
+            out=self._keep(pack_panels(attention.o_proj.matrix())),
             out_bias=self._bias(attention.o_proj),
             mlp_norm=self._keep(block.post_attention_layernorm.weight.clone()),
-            gate_up=self._keep(pack_panels(_woven(*(linear.weight for linear in gate_up)))),
+            gate_up=self._keep(pack_panels(_woven(*(linear.matrix() for linear in gate_up)))),
             gate_up_bias=self._bias(*gate_up, woven=True),
-            down=self._keep(pack_panels(mlp.down_proj.weight)),
+            down=self._keep(pack_panels(mlp.down_proj.matrix())),
             down_bias=self._bias(mlp.down_proj),
         )
 

@@ -56,6 +56,12 @@ class LoRALinear(Linear):
         low = F.linear(input, self.lora_A.to(input.dtype))
         return out + self.adapter.scale * F.linear(low, self.lora_B.to(input.dtype))
 
+    def matrix(self) -> Tensor:
+        """W with the adapter in it, unless it is off."""
+        if not self.enabled:
+            return self.weight
+        return self.weight + self.adapter.scale * (self.lora_B @ self.lora_A)
+
 
 def add_adapter(model: CausalLM, adapter: Adapter, seed: int) -> CausalLM:
     """Freeze the model and put an adapter on its target maps, in place."""

@@ -35,6 +35,10 @@ class Linear(nn.Linear):
         bias = None if self.bias is None else self.bias.to(input.dtype)
         return F.linear(input, self.weight.to(input.dtype), bias)
 
+    def matrix(self) -> Tensor:
+        """W as the map applies it, [out, in]: what whoever computes the map by other means must take."""
+        return self.weight
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation (Zhang & Sennrich, arXiv 1910.07467)."""
