@@ -13,33 +13,29 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from plot import Series, plot
 from torch import Tensor, nn
+from toy import START, T, ToyPairs, gold, in_order, mean, reference_policy, scores, train_reward_model, uniform_replies
+
+from tutelage.data.batches import Batch
+from tutelage.generation.engine import Engine
+from tutelage.generation.rollout import roll_out
+from tutelage.generation.sampling import Sampling
+from tutelage.model.heads import PolicyWithValue, RewardModel
+from tutelage.objectives.advantages import gae, token_rewards
+from tutelage.objectives.masked import masked_whiten
+from tutelage.objectives.policy import policy_loss, ppo_loss, value_loss
+from tutelage.objectives.types import LossOutput
+from tutelage.parallel.world import World
+from tutelage.training.loop import Loop
+from tutelage.training.optim import build_optimizers
+from tutelage.training.settings import OptimizerSettings
 
 DOCS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(DOCS / "studies"), str(DOCS / "figures")]
-
-from plot import Series, plot  # noqa: E402
-from toy import START, T, ToyPairs, gold, in_order, mean, reference_policy, scores, train_reward_model, uniform_replies  # noqa: E402  # noqa: E402
-
-from tutelage.data.batches import Batch  # noqa: E402
-from tutelage.generation.engine import Engine  # noqa: E402
-from tutelage.generation.rollout import roll_out  # noqa: E402
-from tutelage.generation.sampling import Sampling  # noqa: E402
-from tutelage.model.heads import PolicyWithValue, RewardModel  # noqa: E402
-from tutelage.objectives.advantages import gae, token_rewards  # noqa: E402
-from tutelage.objectives.masked import masked_whiten  # noqa: E402
-from tutelage.objectives.policy import policy_loss, ppo_loss, value_loss  # noqa: E402
-from tutelage.objectives.types import LossOutput  # noqa: E402
-from tutelage.parallel.world import World  # noqa: E402
-from tutelage.training.loop import Loop  # noqa: E402
-from tutelage.training.optim import build_optimizers  # noqa: E402
-from tutelage.training.settings import OptimizerSettings  # noqa: E402
-
 SIZES = {50: 75, 500: 150, 5000: 800}  # pairs → steps of the reward model at most
 SHARPNESS = 1.0  # of the annotator: P(first wins) = σ(SHARPNESS · (gold − gold'), gold in units of its deviation)
 ROLLOUTS = 128

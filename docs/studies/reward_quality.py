@@ -10,21 +10,17 @@ docs/images/reliability.svg.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from plot import Series, plot
 from torch import Tensor
+from toy import WORTH_V, ToyPairs, in_order, margins, train_reward_model, uniform_replies
+
+from tutelage.objectives.reward import calibration_error
 
 DOCS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(DOCS / "studies"), str(DOCS / "figures")]
-
-from plot import Series, plot  # noqa: E402
-from toy import WORTH_V, ToyPairs, in_order, margins, train_reward_model, uniform_replies  # noqa: E402
-
-from tutelage.objectives.reward import calibration_error  # noqa: E402
-
 FLIPS = 0.1
 EDGE = 2.0  # a reply is good if its tokens are worth this or more, bad if minus this or less
 
