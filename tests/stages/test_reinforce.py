@@ -114,6 +114,23 @@ def test_group_methods_raise_the_score_and_the_leash_holds_them_back(tmp_path: P
     assert abs(leashed.metrics["objective/kl"]) < 0.4 * free.metrics["objective/kl"]
 
 
+def test_grpo_with_the_kl_in_the_score_is_rloo_but_for_its_baseline() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 1, 3, 4])[:, None]
+    judged = rollouts.Judged(torch.randn(8, generator=generator), torch.arange(2).repeat_interleave(4),
+                             torch.randn(8, 5, generator=generator), torch.zeros(8, 5), mask, 0.7)  # fmt: skip
+    in_score = grpo.estimate(judged, "none", kl_in_score=True).advantages_BT
+    assert torch.allclose(in_score, 3 / 4 * rloo.estimate(judged, whiten=False).advantages_BT, atol=1e-6)
+    assert not torch.allclose(in_score, grpo.estimate(judged, "none").advantages_BT, atol=1e-2)
+
+
+def test_the_kl_of_grpo_is_in_the_loss_or_in_the_score_and_never_in_both(tmp_path: Path) -> None:
+    runs = {kl_in: train(tmp_path / kl_in, "grpo", kl_in=kl_in, kl_coef=0.5) for kl_in in ("loss", "score")}
+    assert {kl_in: "policy/ref_kl" in journal(run)[0] for kl_in, run in runs.items()} == {"loss": True, "score": False}
+    weights = [tree_bytes(run.directory)["model.safetensors"] for run in runs.values()]
+    assert weights[0] != weights[1]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_rewards_are_combined_by_weight_and_logged_by_name(tmp_path: Path, stage: str) -> None:
     weights = {"answer": 2.0, "finished": -1.0, "format": 0.5, "length": 1.0, "rubric": 0.25, "model": 0.5}

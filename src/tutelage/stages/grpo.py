@@ -1,7 +1,7 @@
 """Group relative policy optimisation (DeepSeekMath, arXiv 2402.03300) and its normalisations, without a critic.
 
 A group of replies to every prompt is scored; the advantage of a reply is its score against those of its group. The KL
-to the reference stands in the loss (k3), not in the reward.
+to the reference stands in the loss (k3), as published, or in the score: docs/methods/grpo-rloo.md says what differs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import nn
 
-from tutelage.objectives.advantages import grpo_advantages
+from tutelage.objectives.advantages import grpo_advantages, penalised_scores
 from tutelage.objectives.policy import Aggregation, Clip, policy_loss
 from tutelage.objectives.types import LossOutput
 from tutelage.run.stage import Inputs, StageRun
@@ -47,12 +47,16 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 def run(config: GRPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy against rewards relative to its other replies to the same prompt."""
     scale = config.scale or NORMALISATIONS[config.normalisation].scale
-    reinforce(config, inputs, run, Method("grpo", partial(estimate, scale=scale), _step(config)))
+    method = Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config))
+    reinforce(config, inputs, run, method)
 
 
-def estimate(judged: Judged, scale: Scale) -> Estimate:
-    """The score against the mean of its group, divided as `scale` says, on every token."""
-    return group_estimate(grpo_advantages(judged.scores_B, judged.groups_B, scale=scale), judged)
+def estimate(judged: Judged, scale: Scale, *, kl_in_score: bool = False) -> Estimate:
+    """The score, less the KL of the reply if asked, against the mean of its group, divided as `scale` says."""
+    scores = judged.scores_B
+    if kl_in_score:
+        scores = penalised_scores(scores, judged.kl_BT, judged.mask_BT, judged.kl_coef)
+    return group_estimate(grpo_advantages(scores, judged.groups_B, scale=scale), judged)
 
 
 def _step(config: GRPOConfig) -> Step:
@@ -64,7 +68,7 @@ def _step(config: GRPOConfig) -> Step:
     def step(model: nn.Module, batch: RolloutBatch) -> LossOutput:
         logprobs, _, _ = token_outputs(model, batch.rows, config.temperature)
         replies = by_reply(batch, logprobs)
-        kl_coef = batch.metrics["objective/kl_coef"]
+        kl_coef = batch.metrics["objective/kl_coef"] if config.kl_in == "loss" else 0.0
         return policy_loss(
             replies.logprobs,
             replies.old_logprobs,

@@ -203,7 +203,11 @@ class GRPOConfig(GroupConfig):
     scale: Literal["group", "batch", "none"] | None = Field(
         default=None, description="Whose standard deviation divides the advantages; default: by `normalisation`."
     )
-    kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL to the reference (k3) in the loss.")
+    kl_coef: float = Field(default=0.04, ge=0, description="Weight of the KL to the reference.")
+    kl_in: Literal["loss", "score"] = Field(
+        default="loss",
+        description="`loss` as published (k3); `score` for the optimum of reward less KL, as PPO and RLOO have it.",
+    )
     clip_range: float | None = Field(
         default=None, gt=0, description="How far the ratio π/π_old may fall; default: by `normalisation`."
     )
