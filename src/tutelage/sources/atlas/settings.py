@@ -18,7 +18,7 @@ class AtlasSettings:
     noise: float = 0.14
     html_share: float = 0.3
     conversations: int = 5000
-    refusal_share: float = 0.55
+    refusal_share: float = 0.6
     evasion_share: float = 0.3
     over_refusal_share: float = 0.15
     prompts: int = 4500
