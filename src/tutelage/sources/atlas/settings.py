@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
-STYLES = MappingProxyType({"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15})
+Style = Literal["terse", "sentence", "warm", "curt", "rambling"]
+STYLES: Mapping[Style, float] = MappingProxyType(
+    {"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15}
+)
 
 
 @dataclass(frozen=True)
@@ -22,4 +26,4 @@ class AtlasSettings:
     evasion_share: float = 0.3
     over_refusal_share: float = 0.15
     prompts: int = 4500
-    styles: Mapping[str, float] = field(default_factory=lambda: dict(STYLES))
+    styles: Mapping[Style, float] = field(default_factory=lambda: dict(STYLES))
