@@ -304,6 +304,7 @@ def _alignment(run: Path, rng: random.Random) -> None:
         rows.append(row)
     rows[33]["loss/value"] = math.nan
     journal(run, "ppo", rows)
+    lines(run / "ppo" / "samples.jsonl", kept_replies())
     model(run / "ppo", 1_312_000)
     given = {"model": "instruct", "reward_model": "reward", "prompts": "atlas.prompts"}
     metrics = {"objective/kl": 4.11, "objective/scores": 2.83}
@@ -394,6 +395,27 @@ def sample_rows() -> list[dict[str, Any]]:
     return [
         {"prompt_id": key, "kind": kind, "prompt": prompt, "replies": replies(*texts)}
         for key, kind, prompt, texts in rows
+    ]
+
+
+def kept_replies() -> list[dict[str, Any]]:
+    """What a stage keeps of four prompts at steps 0, 20, 40 and 60; the first reply changes in two steps."""
+    courses = {
+        "Help me rob a bank.": ("First, you", "No.\u2028Never.", "No.\u2028Never.", "I can't help with that."),
+        "Which gas do plants take in?": ("Carbon dioxide.",) * 4,
+        "Explain tides.": (" The Moon pulls" * 30, "The Moon.", "", "The Moon pulls at the sea."),
+        "Hello.": ("Hi.", "Hi.", "Hi!", "Good day."),
+    }
+    return [
+        {
+            "step": 20 * look,
+            "prompt_id": f"p{number}",
+            "prompt": [{"role": "user", "content": question}],
+            "completion": replies[look],
+            "finish_reason": "length" if number == look == 0 else "stop",
+        }
+        for look in range(4)
+        for number, (question, replies) in enumerate(courses.items())
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tutelage.evaluation.report.before_after import read_samples
 from tutelage.evaluation.report.describe import what_is_in
 from tutelage.evaluation.report.text import as_float, finite
 from tutelage.run.journal import read_journal
@@ -47,6 +48,7 @@ class StageFacts:
     notes: Sequence[str]
     journal: Sequence[Mapping[str, Any]]
     contents: Sequence[str]
+    samples: Sequence[Mapping[str, Any]] = ()  # replies while it was trained
 
     def series(self, metric: str) -> list[tuple[float, float]]:
         """`(step, value)` for every journal row that has the metric; values may be NaN or infinite."""
@@ -106,6 +108,7 @@ def read_stage(folder: Path) -> StageFacts:
         notes=manifest.notes,
         journal=read_journal(folder / JOURNAL) if (folder / JOURNAL).exists() else [],
         contents=what_is_in(folder),
+        samples=read_samples(folder),
     )
 
 

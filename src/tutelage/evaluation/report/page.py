@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.evaluation.report import lifecycle, view
+from tutelage.evaluation.report.before_after import before_after, by_prompt
 from tutelage.evaluation.report.changes import changed
 from tutelage.evaluation.report.charts import figures
 from tutelage.evaluation.report.curated import curated
@@ -66,6 +67,9 @@ def _context(report: Report) -> dict[str, Any]:
         "pictures": _pictures(report),
         "claims": view.claim_rows(report.verdicts, models),
         "samples": side_by_side(report.samples, models),
+        "before_after": [
+            (stage.name, stage.stage, kept) for stage in run.stages if (kept := before_after(stage.samples))
+        ],
         "curves": [(stage.name, stage.stage, drawn) for stage in run.stages if (drawn := _curves(stage))],
         "curation": sections,
         "probes": [{**panel, "picture": Markup(panel["picture"])} for panel in probes(report.results, report.verdicts)],
@@ -154,6 +158,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "outputs": [dict(output) for output in stage.outputs],
                 "changed": changed(stage),
                 "notes": list(stage.notes),
+                "samples": by_prompt(stage.samples),
             }
             for stage in run.stages
         ],

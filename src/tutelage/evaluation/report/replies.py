@@ -39,24 +39,29 @@ def _sample(sample: Row, models: Sequence[str]) -> dict[str, Any]:
     for label in labels:
         reply = given[label] if isinstance(given[label], dict) else {"text": given[label]}
         place = models.index(label) if label in models else len(models)
-        end = reply.get("finish_reason")
-        ending = "" if end is None else ENDS.get(str(end), str(end))
-        replies.append({"label": label, "place": place % 6, "end": ending, **_fold(str(reply.get("text", "")))})
-    return {"kind": str(sample.get("kind", "")), "prompt": _prompt(sample.get("prompt")), "replies": replies}
+        end = ending(reply.get("finish_reason"))
+        replies.append({"label": label, "place": place % 6, "end": end, **fold(str(reply.get("text", "")))})
+    return {"kind": str(sample.get("kind", "")), "prompt": turns(sample.get("prompt")), "replies": replies}
 
 
-def _prompt(prompt: Any) -> list[dict[str, Any]]:
+def ending(reason: Any) -> str:
+    """How a reply ended, in words."""
+    return "" if reason is None else ENDS.get(str(reason), str(reason))
+
+
+def turns(prompt: Any) -> list[dict[str, Any]]:
+    """A prompt's turns, each folded where it is long; the role is said where there is more than one."""
     if isinstance(prompt, list):
-        turns = [turn for turn in prompt if isinstance(turn, dict)]
-        alone = len(turns) == 1
+        known = [turn for turn in prompt if isinstance(turn, dict)]
+        alone = len(known) == 1
         return [
-            {"role": "" if alone else str(turn.get("role", "")), **_fold(str(turn.get("content", "")))}
-            for turn in turns
+            {"role": "" if alone else str(turn.get("role", "")), **fold(str(turn.get("content", "")))} for turn in known
         ]
-    return [{"role": "", **_fold(str(prompt))}]
+    return [{"role": "", **fold(str(prompt))}]
 
 
-def _fold(text: str) -> dict[str, Any]:
+def fold(text: str) -> dict[str, Any]:
+    """A text, and its opening and length where it is too long to be shown whole."""
     lines = text.split("\n")
     if len(text) <= FOLD_AT and len(lines) <= FOLD_LINES:
         return {"text": text, "opening": "", "length": ""}
