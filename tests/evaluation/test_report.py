@@ -99,6 +99,7 @@ def test_page_is_well_formed_and_loads_nothing(lifecycle: tuple[str, dict[str, A
     assert headings == [
         "From raw documents to this page",
         "What was claimed, and what was measured",
+        "Methods side by side",
         "The same prompts, every model",
         "Before and after training",
         "How training went",
@@ -183,6 +184,7 @@ def test_pretraining_alone_gives_a_page(shakespeare: tuple[str, dict[str, Any], 
     assert "tutelage complete" in said
     for absent in (
         "claimed",
+        "side by side",
         "same prompts",
         "Before and after",
         "curation",

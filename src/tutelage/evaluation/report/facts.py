@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ class StageFacts:
     journal: Sequence[Mapping[str, Any]]
     contents: Sequence[str]
     samples: Sequence[Mapping[str, Any]] = ()  # replies while it was trained
+    config: Mapping[str, Any] = field(default_factory=dict)
+    attempts: int = 1
+    peak_memory: int | None = None  # bytes
 
     def series(self, metric: str) -> list[tuple[float, float]]:
         """`(step, value)` for every journal row that has the metric; values may be NaN or infinite."""
@@ -109,6 +112,9 @@ def read_stage(folder: Path) -> StageFacts:
         journal=read_journal(folder / JOURNAL) if (folder / JOURNAL).exists() else [],
         contents=what_is_in(folder),
         samples=read_samples(folder),
+        config=manifest.config,
+        attempts=manifest.attempts,
+        peak_memory=manifest.peak_memory,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from tutelage.evaluation.report.text import count
@@ -20,20 +20,20 @@ FOLD_LINES = 10
 SHOWN_PROMPTS = 8
 
 
-def side_by_side(samples: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
-    """Prompts with every model's reply: first one of each kind, then more, the rest folded."""
+def side_by_side(samples: Sequence[Row], models: Sequence[str], hidden: Container[str] = ()) -> dict[str, Any]:
+    """Prompts with the reply of every model not `hidden`: first one of each kind, then more, the rest folded."""
     rounds: dict[str, int] = {}
     ranked = []
     for position, sample in enumerate(samples):
         kind = str(sample.get("kind", ""))
         ranked.append((rounds.get(kind, 0), position, sample))
         rounds[kind] = rounds.get(kind, 0) + 1
-    shown = [_sample(sample, models) for _, _, sample in sorted(ranked, key=lambda row: row[:2])]
+    shown = [_sample(sample, models, hidden) for _, _, sample in sorted(ranked, key=lambda row: row[:2])]
     return {"first": shown[:SHOWN_PROMPTS], "rest": shown[SHOWN_PROMPTS:]}
 
 
-def _sample(sample: Row, models: Sequence[str]) -> dict[str, Any]:
-    given = sample.get("replies") or {}
+def _sample(sample: Row, models: Sequence[str], hidden: Container[str]) -> dict[str, Any]:
+    given = {label: reply for label, reply in (sample.get("replies") or {}).items() if label not in hidden}
     labels = [label for label in models if label in given] + [label for label in given if label not in models]
     replies = []
     for label in labels:
