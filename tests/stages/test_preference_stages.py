@@ -71,6 +71,14 @@ def curve(run: StageRun, metric: str) -> list[float]:
     return [row[metric] for row in read_journal(run.journal.path) if metric in row]
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_pairs_cost_one_model_and_no_tokens(tmp_path: Path, stage: str) -> None:
+    run = train(tmp_path, stage, num_steps=1)
+    size = sum(parameter.numel() for parameter in load_causal_lm(run.directory).parameters())
+    costs = [run.metrics[f"cost/{name}"] for name in ("models", "parameters", "generated_tokens")]
+    assert costs == [1, size, 0]
+
+
 AT_START = {"sigmoid": math.log(2), "cdpo": math.log(2), "sigmoid_norm": math.log(2), "robust": math.log(2),
             "hinge": 1.0, "ipo": 25.0, "ipo_sum": 25.0}  # fmt: skip
 

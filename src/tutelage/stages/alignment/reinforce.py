@@ -21,6 +21,7 @@ from tutelage.objectives.types import LossOutput
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
+from tutelage.stages.alignment.cost import record_cost
 from tutelage.stages.alignment.notes import course, rollout_notes, unrewarded_notes
 from tutelage.stages.alignment.rewards import Prompt, open_rewards
 from tutelage.stages.alignment.rollouts import Estimate, Judged, RolloutBatch, RolloutSource
@@ -67,6 +68,7 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
         evaluate=samples.beside(None), description=method.name, tokens=lambda batch: batch.rows.num_tokens)  # fmt: skip
     run.notes += rollout_notes(*course(run), num_rollouts=config.num_rollouts, own_reference="reference" not in inputs)
     run.notes += unrewarded_notes(source.counts, list(rewards.sources))
+    record_cost(run, [model, *([] if ref is policy else [ref]), *rewards.models], source.counts["tokens"])
     samples.publish()
     publish_model(policy, tokenizer, run.directory)
 

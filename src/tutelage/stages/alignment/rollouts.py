@@ -93,7 +93,7 @@ class RolloutSource:
         self.tokenizer, self.prompts, self.config, self.seed = tokenizer, prompts, config, seed
         self.start_critic, self.critic_warmup_batches = start_critic, critic_warmup_batches
         self.kl_coef = config.kl_coef
-        self.counts: Counter[str] = Counter()  # replies, those without a reward, and rewards given by name
+        self.counts: Counter[str] = Counter()  # replies, their tokens, those without a reward, rewards given by name
         self.steps_a_batch = config.num_epochs * config.num_minibatches
         self.num_steps = config.num_rollout_batches * self.steps_a_batch
 
@@ -126,6 +126,7 @@ class RolloutSource:
     def _rollout_batch(self, number: int) -> RolloutBatch:
         self.model.eval()
         prompts, groups, rollouts = self._roll_out(number)
+        self.counts["tokens"] += sum(len(reply.ids) for reply in rollouts.replies)
         scores = self._scores(number, prompts, rollouts)
         completions, rows = _without_unrewarded(rollouts, scores.total, self.tokenizer.pad_id)
         mask = rows.targets_BT >= 0
