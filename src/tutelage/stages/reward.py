@@ -86,8 +86,10 @@ def ranking_batch(pairs: Sequence[Pair], pad_id: int) -> RankingBatch:
     """Pack the distinct completions of B pairs; the loss is divided by the sum of the pairs' weights."""
     distinct, numbers = distinct_completions([p.chosen for p in pairs] + [p.rejected for p in pairs])
     chosen_B, rejected_B = torch.tensor(numbers).chunk(2)
-    numbers_B3 = torch.tensor([[pair.weight, pair.margin or 0.0, pair.probability] for pair in pairs])
-    return RankingBatch(pack_completions(distinct, pad_id), chosen_B, rejected_B, *numbers_B3.unbind(1))
+    stated_3B = torch.tensor(
+        [[p.weight for p in pairs], [p.margin or 0.0 for p in pairs], [p.probability for p in pairs]]
+    )
+    return RankingBatch(pack_completions(distinct, pad_id), chosen_B, rejected_B, *stated_3B.unbind())
 
 
 def packed_scores(model: nn.Module, packed: PackedCompletions) -> Tensor:
