@@ -315,7 +315,7 @@ class PreferConfig(StageConfig):
 
 
 class RewardConfig(GradientConfig):
-    """Train a reward model on preference pairs."""
+    """Train a reward model on preference pairs and rankings."""
 
     stage: Literal["reward"] = "reward"
     model: ModelInput = Field(description="The model whose weights it starts from.")
@@ -324,6 +324,19 @@ class RewardConfig(GradientConfig):
     micro_batch_prompts: int = Field(default=16, ge=1, description="Prompts in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)
     num_steps: int | None = Field(default=None, ge=1)
+    loss: Literal["logistic", "hinge", "listwise"] = Field(
+        default="logistic", description="How the scores of a pair or a ranking are judged: see the table above."
+    )
+    margin: Annotated[float, Field(ge=0)] | Literal["row"] | None = Field(
+        default=None,
+        description="How far a chosen reply is to lead: a number, or `row` for what a row states (its `margin`, or the "
+        "difference of its ratings). Default, and of rows that state none: 1 for `hinge`, else 0.",
+    )
+    margin_scale: float = Field(default=1.0, gt=0, description="Multiplies the margins that rows state.")
+    labels: Literal["soft", "hard"] = Field(
+        default="soft",
+        description="`soft` believes a row's label as far as its `probability` says, and wholly where there is none.",
+    )
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)

@@ -47,7 +47,8 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 def run(config: GRPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy against rewards relative to its other replies to the same prompt."""
     scale = config.scale or NORMALISATIONS[config.normalisation].scale
-    method = Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config))
+    method = Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config),
+                    resample_attempts=config.resample_attempts)  # fmt: skip
     reinforce(config, inputs, run, method)
 
 
