@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tutelage.evaluation.report.claims import Claim
 from tutelage.run.artifacts import (
@@ -286,11 +286,42 @@ class ReportConfig(StageConfig):
         return value
 
 
+class ServerSettings(Strict):
+    """A server of the OpenAI protocol, such as vLLM, that takes the place of the engine."""
+
+    url: str = Field(default="http://127.0.0.1:8000/v1", description="Its address, with `/v1` where it has that.")
+    model: str = Field(min_length=1, description="The name that it gives the model.")
+    api_key_env: str = Field(
+        default="OPENAI_API_KEY", description="Environment variable with the key; nothing is sent if it is not set."
+    )
+    concurrency: int = Field(default=16, ge=1, description="Requests under way at once.")
+    n: int = Field(default=1, ge=1, description="Replies asked for in one request, which share its seed.")
+    timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for an answer.")
+    attempts: int = Field(
+        default=6, ge=1, description="How often a request is made if the server is busy, fails or keeps silent."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} is no address: write one such as http://127.0.0.1:8000/v1")
+        if "@" in value:
+            raise ValueError("an address with a name or a key in it would be written into the run: use `api_key_env`")
+        return value
+
+
 class SampleConfig(StageConfig):
     """Draw several replies to every prompt."""
 
     stage: Literal["sample"] = "sample"
-    model: ModelInput = Field(description="The model that replies.")
+    model: ModelInput | None = Field(
+        default=None, description="The model that replies; beside an `engine`, the one that it serves, for the record."
+    )
+    engine: ServerSettings | None = Field(
+        default=None,
+        description="A server that replies instead, for example `{url: http://127.0.0.1:8000/v1, model: NAME}`.",
+    )
     prompts: PromptsInput = Field(description="What it is asked.")
     num_replies: int = Field(default=4, ge=1, description="Replies to each prompt.")
     max_tokens: int = Field(default=64, ge=1, description="Longest reply.")
@@ -298,9 +329,18 @@ class SampleConfig(StageConfig):
     top_k: int = Field(default=0, ge=0, description="Draw from the k likeliest tokens; 0: from all.")
     top_p: float = Field(default=1.0, gt=0, le=1, description="Draw from the likeliest tokens that sum to this.")
     min_p: float = Field(default=0.0, ge=0, le=1, description="Rule out tokens below this share of the likeliest one.")
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[], description="Texts that end a reply; they are not part of it."
+    )
     max_slots: int = Field(default=128, ge=1, description="Replies decoded at once; never changes a reply's numbers.")
     limit: int | None = Field(default=None, ge=1, description="Use only so many prompts.")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _somebody_replies(self) -> SampleConfig:
+        if self.model is None and self.engine is None:
+            raise ValueError("nobody replies: name a `model`, or an `engine` that serves one")
+        return self
 
 
 class PreferConfig(StageConfig):
