@@ -56,7 +56,7 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     prompts = usable_prompts(config, inputs, tokenizer, policy.config.max_position_embeddings, run)
     model = method.with_critic(policy)
     source = RolloutSource(
-        model, policy, _reference(ref, config.temperature), rewards, method.estimate, tokenizer, prompts, config,
+        model, policy, frozen_logprobs(ref, config.temperature), rewards, method.estimate, tokenizer, prompts, config,
         run.seed, start_critic=method.start_critic, critic_warmup_batches=method.critic_warmup_batches,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
@@ -111,7 +111,9 @@ def usable_prompts(
     return answered
 
 
-def _reference(ref: CausalLM, temperature: float) -> Callable[[Batch], Tensor]:
+def frozen_logprobs(ref: CausalLM, temperature: float) -> Callable[[Batch], Tensor]:
+    """The reference's log-probs [B, T] of the targets of rows, 0 where there is none."""
+
     def logprobs(rows: Batch) -> Tensor:
         fields = rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT
         with adapters_off(ref):
