@@ -20,9 +20,9 @@ import datasets
 import torch
 import trl
 from hh import as_text, pairs_file, read_pairs, same_tokens, save_smollm2
-from sides import a_few, arguments, best_setting, clock, equal_or_exit, gaps, report, seconds
+from sides import arguments, best_setting, clock, equal_or_exit, gaps, report, seconds
 from torch import Tensor
-from trainers import InTurn, Ours, optimizer, peer_arguments, quiet, turns
+from trainers import InTurn, Ours, optimizer, peer_arguments, quiet, turns, worth_trying
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
@@ -73,7 +73,7 @@ def peer(work: Work, folder: Path, tokenizer: TextTokenizer, pairs: Sequence[Pai
     setting = dict(setting)
     pieces = setting.pop("pieces", 1)
     config = DPOConfig(
-        **{**peer_arguments(folder, RATE, max_steps=len(pairs) // work.pairs_a_step), **setting}, beta=BETA,
+        **peer_arguments(folder, RATE, max_steps=len(pairs) // work.pairs_a_step, **setting), beta=BETA,
         per_device_train_batch_size=work.pairs_a_step // pieces, gradient_accumulation_steps=pieces,
         max_length=work.max_length, train_sampling_strategy="sequential",
     )  # fmt: skip
@@ -179,7 +179,7 @@ def main() -> None:
         pairs, held_out = in_steps(found[:trained], work.pairs_a_step), found[trained:]
         best = best_setting(
             {name: partial(cost, work, base, tokenizer, pairs, setting)
-             for name, setting in a_few(SETTINGS, chosen.quick).items()},
+             for name, setting in worth_trying(SETTINGS, chosen.quick).items()},
             cost=lambda run: float(run()),
         )  # fmt: skip
         model, references = load_causal_lm(base), []

@@ -16,8 +16,8 @@ import trl
 from datasets import Dataset
 from llama import Work, peer_tokenizer, prompt_ids, save_nets, text_of, whole_replies, work_of
 from rollouts import even_rewards, even_share, learn_from, our_side
-from sides import a_few, arguments, equal_or_exit, gaps, report
-from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns
+from sides import arguments, equal_or_exit, gaps, report
+from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns, worth_trying
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig as PeerConfig
 from trl import GRPOTrainer
@@ -36,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dynamic cache, a quarter of the replies at once": {"pieces": 4},
     "static cache, torch.compile of decoding": {"cache_implementation": "static", "compiled": True},
     "torch.compile of training": {"torch_compile": True},
+    "bfloat16": {"bf16": True},
     "continuous batching": {"use_transformers_continuous_batching": True},
 }
 
@@ -58,10 +59,10 @@ def peer(
     net = compiled(net) if setting.pop("compiled", False) else net
     pieces = setting.pop("pieces", 1)
     config = PeerConfig(
-        **peer_arguments(policy, RATE, max_steps=steps), num_generations=work.num_replies,
+        **peer_arguments(policy, RATE, max_steps=steps, **setting), num_generations=work.num_replies,
         max_completion_length=work.new, per_device_train_batch_size=work.rollouts // pieces,
         gradient_accumulation_steps=pieces, steps_per_generation=pieces, num_iterations=updates, beta=KL_COEF,
-        use_bias_correction_kl=False, loss_type="dapo", temperature=1.0, **setting,
+        use_bias_correction_kl=False, loss_type="dapo", temperature=1.0,
     )  # fmt: skip
     data = Dataset.from_list([{"prompt": text_of(ids)} for ids in prompt_ids(work)])
     tokenizer = peer_tokenizer(work, policy)
@@ -105,14 +106,14 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         policy, _ = save_nets(size, Path(folder))
         agreed = apart(size, policy)
-        tried = a_few(SETTINGS, chosen.quick)
+        tried = worth_trying(SETTINGS, chosen.quick)
         best = best_trainer(
             {name: lambda setting=setting: peer(size, policy, 2, setting) for name, setting in tried.items()}
         )
         steps = chosen.rounds + 1
         watch = turns(peer(size, policy, steps, SETTINGS[best]), ours(size, policy, steps))
     mine, theirs = watch.medians
-    report(f"GRPO step, {size}", f"TRL {trl.__version__} GRPOTrainer", f"float32, {best}", 1 / mine, 1 / theirs,
+    report(f"GRPO step, {size}", f"TRL {trl.__version__} GRPOTrainer", best, 1 / mine, 1 / theirs,
            "steps/s", 3.0, apart=agreed)  # fmt: skip
     equal_or_exit(agreed)
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
+from tutelage.data.completions import pad_completions
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.generation.engine import Engine
 from tutelage.generation.rollout import Rollouts, roll_out
@@ -99,7 +100,17 @@ def peer_tokenizer(work: Work, folder: Path) -> PreTrainedTokenizerFast:
 
 
 def whole_replies(work: Work, policy: CausalLM) -> Rollouts:
-    """A reply of the full length to each prompt as often as it is replied to, for both sides to learn from."""
-    prompts = [ids for ids in prompt_ids(work) for _ in range(work.num_replies)]
+    """Replies of the full length to each prompt, for both sides to learn from.
+
+    Twice as many are drawn, and those with special tokens left out: a peer takes padding for a reply's end.
+    """
+    prompts = [ids for ids in prompt_ids(work) for _ in range(2 * work.num_replies)]
     engine = Engine(policy, [], PAD, len(prompts))
-    return roll_out(engine, prompts, Sampling(work.new, 1.0), range(len(prompts)))
+    drawn = roll_out(engine, prompts, Sampling(work.new, 1.0), range(len(prompts)))
+    usable = [place for place, reply in enumerate(drawn.replies) if min(reply.ids) >= NUM_SPECIAL]
+    of_prompts = [[place for place in usable if drawn.completions[place].ids[: work.prompt] == ids]
+                  for ids in prompt_ids(work)]  # fmt: skip
+    places = [place for found in of_prompts for place in found[: work.num_replies]]
+    assert len(places) == work.rollouts, "enough replies have no special token"
+    completions = [drawn.completions[place] for place in places]
+    return Rollouts(completions, [drawn.replies[place] for place in places], pad_completions(completions, PAD))

@@ -23,9 +23,9 @@ import trl
 from datasets import Dataset
 from llama import PAD, Work, peer_tokenizer, prompt_ids, save_nets, whole_replies, work_of
 from rollouts import learn_from, our_side
-from sides import a_few, arguments, equal_or_exit, gaps, report
+from sides import arguments, equal_or_exit, gaps, report
 from torch import Tensor, nn
-from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns
+from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns, worth_trying
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl.experimental.ppo import PPOConfig as PeerConfig
 from trl.experimental.ppo import PPOTrainer, ppo_trainer
@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "a quarter of the replies at once": {"pieces": 4},
     "static cache": {"cache": "static"},
     "static cache, torch.compile": {"cache": "static", "compiled": True},
+    "bfloat16": {"bf16": True},
 }
 
 
@@ -60,10 +61,10 @@ def peer(
         critic.model = net.model
         nn.init.zeros_(critic.score.weight)
     config = PeerConfig(
-        **peer_arguments(policy, RATE), total_episodes=steps * work.rollouts, num_ppo_epochs=EPOCHS, num_mini_batches=1,
-        per_device_train_batch_size=work.rollouts // pieces, gradient_accumulation_steps=pieces,
+        **peer_arguments(policy, RATE, **setting), total_episodes=steps * work.rollouts, num_ppo_epochs=EPOCHS,
+        num_mini_batches=1, per_device_train_batch_size=work.rollouts // pieces, gradient_accumulation_steps=pieces,
         local_rollout_forward_batch_size=work.rollouts, response_length=work.new, temperature=1.0,
-        num_sample_generations=0, **setting,
+        num_sample_generations=0,
     )  # fmt: skip
     rows = [{"input_ids": ids} for ids in prompt_ids(work) for _ in range(work.num_replies)]
     return quiet(PPOTrainer(
@@ -119,13 +120,13 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         nets = save_nets(size, Path(folder))
         agreed = apart(size, *nets)
-        tried = a_few(SETTINGS, chosen.quick)
+        tried = worth_trying(SETTINGS, chosen.quick)
         best = best_trainer(
             {name: lambda setting=setting: peer(size, *nets, 2, setting) for name, setting in tried.items()}
         )
         watch = turns(peer(size, *nets, steps, SETTINGS[best]), ours(size, *nets, steps))
     mine, theirs = watch.medians
-    report(f"PPO step, {size}", f"TRL {trl.__version__} PPOTrainer", f"float32, {best}", 1 / mine, 1 / theirs,
+    report(f"PPO step, {size}", f"TRL {trl.__version__} PPOTrainer", best, 1 / mine, 1 / theirs,
            "steps/s", 3.0, apart=agreed)  # fmt: skip
     equal_or_exit(agreed)
 
