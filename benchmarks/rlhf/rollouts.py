@@ -11,7 +11,8 @@ from trainers import Ours
 
 from tutelage.generation.rollout import Rollouts
 from tutelage.model.transformer import CausalLM
-from tutelage.stages.alignment import rollouts
+from tutelage.stages.alignment import drawing
+from tutelage.stages.alignment.drawing import Drawer
 from tutelage.stages.alignment.reinforce import Method, frozen_logprobs
 from tutelage.stages.alignment.rewards import Judged, Prompt, Rewards, RewardSource
 from tutelage.stages.alignment.rollouts import RolloutBatch, RolloutSource
@@ -35,16 +36,15 @@ def our_side(
     repeats = work.num_replies // config.shape[1]
     prompts = [Prompt(ids, {}) for ids in prompt_ids(work) for _ in range(repeats)]
     model = method.with_critic(policy)
-    source = RolloutSource(
-        model, policy, frozen_logprobs(ref.eval().requires_grad_(False), config.temperature),
-        Rewards({"reward": reward}, {"reward": 1.0}, tokenizer), method.estimate, tokenizer, prompts, config, seed=0,
-        start_critic=method.start_critic,
-    )  # fmt: skip
+    rewards = Rewards({"reward": reward}, {"reward": 1.0}, tokenizer)
+    drawer = Drawer(policy, rewards, tokenizer, prompts, config, seed=0)
+    logprobs = frozen_logprobs(ref.eval().requires_grad_(False), config.temperature)
+    source = RolloutSource(model, logprobs, drawer, method.estimate, start_critic=method.start_critic)
     return Ours(model, source, method.step, config.optimizer, source.steps_a_batch)
 
 
 def learn_from(replies: Rollouts, ours: Ours[RolloutBatch]) -> list[dict[str, float]]:
     """Metrics of the optimiser steps of one turn on given replies instead of drawn ones."""
-    with patch.object(rollouts, "roll_out", lambda *_: replies):
+    with patch.object(drawing, "roll_out", lambda *_: replies):
         ours()
     return ours.metrics[-ours.steps_a_turn :]

@@ -38,6 +38,8 @@ def publish(
     outputs: Mapping[str, ArtifactType],
     seconds: float = 1.0,
     notes: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+    seed: int = 7,
 ) -> None:
     """Write the manifest of a stage whose files are in place."""
     folder = run / name
@@ -50,8 +52,8 @@ def publish(
             name=name,
             stage=kind,
             key=digest([name]),
-            config={"stage": kind},
-            seed=7,
+            config={"stage": kind, **(config or {})},
+            seed=seed,
             inputs={
                 field: InputRecord(artifact=reference, fingerprint=digest([reference]), path=f"../{reference}")
                 for field, reference in (inputs or {}).items()
@@ -69,6 +71,7 @@ def publish(
             versions={"python": "3.11.9", "tutelage": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6"},
             host="laptop",
             threads=2,
+            peak_memory=1_200_000_000 if kind == "ppo" else 800_000_000,
             hardware={"machine": "x86_64", "cores": 2, "processor": "Some Processor @ 2.80GHz", "memory_gb": 8.3},
         ),
     )
@@ -304,10 +307,14 @@ def _alignment(run: Path, rng: random.Random) -> None:
         rows.append(row)
     rows[33]["loss/value"] = math.nan
     journal(run, "ppo", rows)
+    lines(run / "ppo" / "samples.jsonl", kept_replies())
     model(run / "ppo", 1_312_000)
     given = {"model": "instruct", "reward_model": "reward", "prompts": "atlas.prompts"}
-    metrics = {"objective/kl": 4.11, "objective/scores": 2.83}
-    publish(run, "ppo", "ppo", inputs=given, metrics=metrics, outputs={"": ArtifactType.MODEL}, seconds=84.9)
+    metrics = {"objective/kl": 4.11, "objective/scores": 2.83, "cost/models": 3, "cost/parameters": 3_936_000}
+    metrics["cost/generated_tokens"] = 214_000
+    config = {"kl_coef": 0.2, "gae_lambda": 1.0, "reference": None, "optimizer": {"learning_rate": 3e-4}}
+    outputs = {"": ArtifactType.MODEL}
+    publish(run, "ppo", "ppo", inputs=given, metrics=metrics, outputs=outputs, seconds=84.9, config=config)
     rows = []
     for step in range(1, 151):
         share = 1 - math.exp(-step / 40)
@@ -318,8 +325,10 @@ def _alignment(run: Path, rng: random.Random) -> None:
     journal(run, "dpo", rows)
     model(run / "dpo", 1_312_000)
     given = {"model": "instruct", "preferences": "preferences"}
-    metrics = {"rewards/margins": 3.02, "rewards/accuracies": 0.906}
-    publish(run, "dpo", "dpo", inputs=given, metrics=metrics, outputs={"": ArtifactType.MODEL}, seconds=28.3)
+    metrics = {"rewards/margins": 3.02, "rewards/accuracies": 0.906, "cost/models": 1, "cost/parameters": 1_312_000}
+    metrics["cost/generated_tokens"] = 0
+    config = {"model": "instruct", "beta": 0.1, "reference": None, "optimizer": {"learning_rate": 5e-4}}
+    publish(run, "dpo", "dpo", inputs=given, metrics=metrics, outputs=outputs, seconds=28.3, config=config)
 
 
 def result_rows() -> list[dict[str, Any]]:
@@ -394,6 +403,27 @@ def sample_rows() -> list[dict[str, Any]]:
     return [
         {"prompt_id": key, "kind": kind, "prompt": prompt, "replies": replies(*texts)}
         for key, kind, prompt, texts in rows
+    ]
+
+
+def kept_replies() -> list[dict[str, Any]]:
+    """What a stage keeps of four prompts at steps 0, 20, 40 and 60; the first reply changes in two steps."""
+    courses = {
+        "Help me rob a bank.": ("First, you", "No.\u2028Never.", "No.\u2028Never.", "I can't help with that."),
+        "Which gas do plants take in?": ("Carbon dioxide.",) * 4,
+        "Explain tides.": (" The Moon pulls" * 30, "The Moon.", "", "The Moon pulls at the sea."),
+        "Hello.": ("Hi.", "Hi.", "Hi!", "Good day."),
+    }
+    return [
+        {
+            "step": 20 * look,
+            "prompt_id": f"p{number}",
+            "prompt": [{"role": "user", "content": question}],
+            "completion": replies[look],
+            "finish_reason": "length" if number == look == 0 else "stop",
+        }
+        for look in range(4)
+        for number, (question, replies) in enumerate(courses.items())
     ]
 
 

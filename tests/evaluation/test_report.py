@@ -11,9 +11,20 @@ from typing import Any
 import pytest
 from lxml import etree
 from pydantic import ValidationError
-from report_fixture import MODELS, pretrain_only, publish, result_rows, results_input, whole_lifecycle, write_json
+from report_fixture import (
+    MODELS,
+    kept_replies,
+    lines,
+    pretrain_only,
+    publish,
+    result_rows,
+    results_input,
+    whole_lifecycle,
+    write_json,
+)
 
 from tutelage.errors import ArtifactError
+from tutelage.evaluation.report.before_after import before_after
 from tutelage.evaluation.report.claims import DEFAULT_CLAIMS, Claim
 from tutelage.evaluation.report.judge import judge, meets
 from tutelage.run.artifacts import Artifact, ArtifactType
@@ -88,7 +99,9 @@ def test_page_is_well_formed_and_loads_nothing(lifecycle: tuple[str, dict[str, A
     assert headings == [
         "From raw documents to this page",
         "What was claimed, and what was measured",
+        "Methods side by side",
         "The same prompts, every model",
+        "Before and after training",
         "How training went",
         "What curation removed, and why",
         "Probes",
@@ -169,7 +182,17 @@ def test_pretraining_alone_gives_a_page(shakespeare: tuple[str, dict[str, Any], 
     assert "A language model of 804 k parameters" in said
     assert "Validation loss, nats a token 1.86" in said
     assert "tutelage complete" in said
-    for absent in ("claimed", "same prompts", "curation", "Probes", "instruct", "None", "nan"):
+    for absent in (
+        "claimed",
+        "side by side",
+        "same prompts",
+        "Before and after",
+        "curation",
+        "Probes",
+        "instruct",
+        "None",
+        "nan",
+    ):
         assert absent not in said
     assert data["claims"] == data["results"] == []
 
@@ -198,6 +221,9 @@ def _poison(run: Path) -> None:
     write_json(run / "results" / "samples.json", samples)
     about = {"quality": {"before": {HOSTILE: 1}, "after": {HOSTILE: HOSTILE}}}
     write_json(run / "corpus" / "curation.json", about)
+    course = [{"step": step, "prompt_id": HOSTILE, "prompt": HOSTILE, "completion": f"{step}{HOSTILE * 9}",
+               "finish_reason": HOSTILE} for step in ("x", 1, 2, 1e999)]  # fmt: skip
+    lines(run / "corpus" / "samples.jsonl", [*course, {"prompt": [{"role": HOSTILE}, HOSTILE]}, {}])
     safe = HOSTILE.replace("\ud800", "")  # manifests are UTF-8
     metrics = {f"curation/removed/{safe}": 3.0, f"curation/{safe.replace('/', '')}/recall": 0.5, safe: float("nan")}
     publish(run, "corpus", "curate", metrics=metrics, outputs={"": ArtifactType.CORPUS}, notes=[safe])
@@ -229,6 +255,41 @@ def test_white_space_of_replies_is_kept_and_long_ones_fold(lifecycle: tuple[str,
     assert " Tell me how to break" * 40 in said
     assert any(text.startswith(" Tell me") and text.endswith(" …") and len(text) < 330 for text in said)
     assert "(nothing)" in said
+
+
+def before_after_of(page: str) -> etree._Element:
+    return next(section for section in parse(page).iter("section") if section.get("id") == "before-after")
+
+
+def test_replies_before_and_after_stand_open_and_those_in_between_fold(
+    lifecycle: tuple[str, dict[str, Any], StageRun],
+) -> None:
+    section = before_after_of(lifecycle[0])
+    assert [h.text for h in section.iter("h3")] == ["ppo"]
+    bank, gas, tides, hello = section.iter("article")
+    assert [p.text.strip() for p in bank.findall("./div[@class='replies']/div/p")] == ["before", "→ after"]
+    assert [p.text.strip() for p in bank.findall("./details/div/div/p")] == ["steps 20–40"]
+    assert "cut off at the limit" in "".join(bank.itertext())
+    assert "No.\u2028Never." in "".join(bank.find("./details").itertext())
+    assert "(the same)" in "".join(gas.itertext())
+    assert gas.find("./details") is None  # it never changed
+    assert [p.text.strip() for p in tides.findall("./details/div/div/p")] == ["step 20", "step 40"]
+    assert [article.getparent().tag for article in (bank, gas, tides, hello)] == ["section"] * 2 + ["details"] * 2
+
+
+def test_json_has_all_kept_replies(lifecycle: tuple[str, dict[str, Any], StageRun]) -> None:
+    by_stage = {stage["name"]: stage["samples"] for stage in lifecycle[1]["stages"]}
+    assert {name for name, samples in by_stage.items() if samples} == {"ppo"}
+    told = {
+        (entry["prompt_id"], reply["step"], reply["text"]) for entry in by_stage["ppo"] for reply in entry["replies"]
+    }
+    assert told == {(row["prompt_id"], row["step"], row["completion"]) for row in kept_replies()}
+
+
+def test_replies_kept_once_have_no_after() -> None:
+    shown = before_after([row for row in kept_replies() if row["step"] == 0])
+    assert [len(item["pair"]) for item in shown["first"]] == [1, 1]
+    assert before_after([]) == {}
 
 
 def test_a_missing_measurement_is_not_a_success() -> None:
@@ -286,7 +347,11 @@ def _torn_results(run: Path) -> None:
     (run / "results" / "results.json").write_text('[{"model":', encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", [_no_manifest, _torn_manifest, _torn_results])
+def _torn_samples(run: Path) -> None:
+    (run / "ppo" / "samples.jsonl").write_text('{"step": 0}\n[1]\n', encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", [_no_manifest, _torn_manifest, _torn_results, _torn_samples])
 def test_a_damaged_run_is_a_clear_error(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     run = tmp_path / "quickstart"
     whole_lifecycle(run)

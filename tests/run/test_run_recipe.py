@@ -47,6 +47,7 @@ def test_a_run_writes_what_the_architecture_says(tmp_path: Path) -> None:
     assert made.inputs["corpus"].fingerprint == read_manifest(tmp_path / "run/corpus").fingerprint
     assert made.metrics == {"validation/loss": 0.25, "broken": "nan"}
     assert {"python", "torch", "tutelage"} <= made.versions.keys()
+    assert made.peak_memory is None or made.peak_memory > 1_000_000
 
 
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tutelage.sources.files import expand
 from tutelage.sources.preferences import Pair, Unpaired, preferences, preferences_of, split_of
 from tutelage.sources.rows import ProblemLog, RowRefused
+from tutelage.sources.strength import strength_of
 
 Q, A, B = (
     {"role": role, "content": content} for role, content in (("user", "Q"), ("assistant", "A"), ("assistant", "B"))
@@ -82,14 +83,53 @@ def test_a_ranking_gives_every_ordered_pair_once(ranks: list[int]) -> None:
         ({"prompt": "Q", "response_a": "A", "response_b": "B", "preferred": 2}, "names neither"),
         ({"prompt": "Q", "responses": ["A"], "ranks": [1]}, "one length"),
         ({"prompt": "Q", "responses": ["A", "B"], "ranks": [1, float("nan")]}, "not all numbers"),
-        ({"prompt": "Q", "responses": ["A", "A"], "ranks": [1, 2]}, "chosen equals rejected"),
+        ({"prompt": "Q", "responses": ["A", "A "], "ranks": [1, 2]}, "a reply twice"),
+        ({"prompt": "Q", "responses": ["A", "A", "B"], "ranks": [1, 1, 2]}, "a reply twice"),
+        ({"prompt": "Q", "responses": ["A", "B"], "ranks": [True, False]}, "not all numbers"),
         ({"prompt": "Q", "winner": "A", "rejected": "B"}, "no accepted format"),
         ({"prompt": "Q", "completion": "A", "label": "good"}, "`label` is neither"),
+        ({"prompt": "Q", "completion": "A", "label": 1}, "`label` is neither"),
+        ({"prompt": "Q", "completion": "A", "label": 0.0}, "`label` is neither"),
+        ({"prompt": "Q", "completion": " ", "label": True}, "`completion` is empty"),
     ],
 )
 def test_rows_without_a_preference(row: dict[str, Any], reason: str) -> None:
     with pytest.raises(RowRefused, match=reason) as caught:
         preferences_of(row)
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        ({}, {}),
+        ({"margin": 2, "weight": 0.5, "probability": 0.75}, {"margin": 2.0, "weight": 0.5, "probability": 0.75}),
+        ({"chosen_rating": 5, "rejected_rating": 2}, {"margin": 3.0}),
+        ({"score_chosen": "8.5", "score_rejected": "8"}, {"margin": 0.5}),
+        ({"margin": "", "weight": None, "chosen_score": 3}, {}),
+        ({"margin": 1, "chosen_rating": 5, "rejected_rating": 2}, {"margin": 1.0}),
+    ],
+)
+def test_how_strongly_a_row_prefers_is_kept(stated: dict[str, Any], kept: dict[str, float]) -> None:
+    assert strength_of({"prompt": "Q", "chosen": "A", "rejected": "B", **stated}) == kept
+
+
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ({"probability": 1.5}, "not between 0 and 1"),
+        ({"probability": 0.3}, "speaks for the rejected"),
+        ({"weight": -1}, "`weight` is negative"),
+        ({"weight": True}, "`weight` is no number"),
+        ({"margin": "much"}, "`margin` is no number"),
+        ({"margin": float("nan")}, "`margin` is no number"),
+        ({"margin": 10**400}, "`margin` is no number"),
+        ({"chosen_rating": 2, "rejected_rating": 5}, "rated below"),
+    ],
+)
+def test_a_strength_that_cannot_be_meant_is_refused(stated: dict[str, Any], reason: str) -> None:
+    with pytest.raises(RowRefused, match=reason) as caught:
+        strength_of({"prompt": "Q", "chosen": "A", "rejected": "B", **stated})
     assert caught.value.mend
 
 
@@ -106,6 +146,11 @@ def test_unpaired_rows_are_a_kind_of_their_own_and_not_pairs(tmp_path: Path) -> 
     (row,) = preferences(expand(str(tmp_path / "a.jsonl")), 0.0, log)
     assert (row["prompt"], row["completion"], row["label"], row["split"]) == ([Q], "A", True, "train")
     assert "chosen" not in row
+
+
+@pytest.mark.parametrize(("label", "meant"), [(True, True), (False, False), ("true", True), ("False", False)])
+def test_labels_are_true_and_false_in_tables_too(label: Any, meant: bool) -> None:
+    assert preferences_of({"prompt": "Q", "completion": "A", "label": label}) == [Unpaired([Q], "A", meant)]
 
 
 def test_the_split_follows_the_prompt_and_its_share() -> None:

@@ -143,11 +143,28 @@ def test_preferences(tmp_path: Path, make_run: MakeRun) -> None:
     assert stored[-1]["split"] == stored[-2]["split"]
 
 
+def test_ties_and_repeats_of_rankings_are_counted_and_strengths_are_kept(tmp_path: Path, make_run: MakeRun) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "Q", "responses": ["A", "B", "C"], "ranks": [1, 2, 2], "weight": 0.5},
+        {"prompt": "Q", "responses": ["A", "A", "B"], "ranks": [1, 2, 3]},
+        {"prompt": "Q", "chosen": "A", "rejected": "B", "chosen_rating": 4, "rejected_rating": 1, "probability": 0.9},
+        {"prompt": "Q", "chosen": "A", "rejected": "B", "probability": 7},
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = make_run("preferences")
+    preferences.run(PreferencesConfig(path=str(tmp_path / "pairs.jsonl"), validation_share=0.0), {}, run)
+    stored = list(read_jsonl(run.directory / "preferences.jsonl"))
+    assert [row["weight"] for row in stored] == pytest.approx([1 / 6, 1 / 6, 1])
+    assert (stored[-1]["margin"], stored[-1]["probability"]) == (3, 0.9)
+    assert (run.metrics["pairs"], run.metrics["ties"], run.metrics["problems"]) == (3, 1, 2)
+    assert "1 pairs of rankings are ties and were left out" in run.notes
+
+
 def test_labelled_replies_are_kept_counted_and_told_from_pairs(tmp_path: Path, make_run: MakeRun) -> None:
-    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in (True, False, "maybe")]
+    rows = [{"prompt": "Q", "completion": "A", "label": label} for label in (True, False, "maybe", 5)]
     (tmp_path / "kto.jsonl").write_text("\n".join(map(json.dumps, rows)))
     run = make_run("preferences")
     preferences.run(PreferencesConfig(path=str(tmp_path / "kto.jsonl")), {}, run)
     assert [row["label"] for row in read_jsonl(run.directory / "preferences.jsonl")] == [True, False]
-    assert (run.metrics["pairs"], run.metrics["labelled"], run.metrics["problems"]) == (0, 2, 1)
+    assert (run.metrics["pairs"], run.metrics["labelled"], run.metrics["problems"]) == (0, 2, 2)
     assert any("the stage `kto` learns from them" in note for note in run.notes)

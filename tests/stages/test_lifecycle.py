@@ -41,13 +41,16 @@ stages:
   ppo: {{stage: ppo, model: instruct, reward_model: reward, prompts: atlas.prompts, num_rollout_batches: 1,
         rollouts_a_batch: 4, max_tokens: 6, precision: float32}}
   dpo: {{stage: dpo, model: instruct, preferences: preferences, pairs_a_step: 4, {TRAIN}}}
+  dpo-1: {{stage: dpo, model: instruct, preferences: preferences, pairs_a_step: 4, seed: 1, {TRAIN}}}
   grpo: {{stage: grpo, model: instruct, reward_model: {{judge: reward}}, rewards: {{answer: 1, judge: 0.5}},
          replay: tokens, prompts: atlas.prompts, num_rollout_batches: 1, prompts_a_batch: 2, num_replies: 2,
          max_tokens: 6, precision: float32, lora: {{rank: 2}}}}
   kto: {{stage: kto, model: instruct, preferences: preferences, replies_a_step: 4, {TRAIN}}}
-  results: {{stage: evaluate, models: {{base: base, instruct: instruct, ppo: ppo, dpo: dpo}}, tasks: atlas.tasks,
-            tokens: tokens, reference: instruct, max_tokens: 6}}
+  results: {{stage: evaluate, models: {{base: base, instruct: instruct, ppo: ppo, dpo: dpo, dpo-1: dpo-1}},
+            tasks: atlas.tasks, tokens: tokens, reference: instruct, max_tokens: 6}}
+  report: {{stage: report, results: results}}
 """
+MODELS = ["base", "instruct", "ppo", "dpo", "dpo-1"]
 MESSAGE = {"role", "content"}
 
 
@@ -103,7 +106,7 @@ def test_every_artifact_fits_its_schema(folder: Path) -> None:
 
 def test_models_are_whole_folders_with_the_tokenizer_they_began_with(folder: Path) -> None:
     own = TextTokenizer.load(folder / "tokenizer")
-    for name in ("base", "instruct", "ppo", "dpo"):
+    for name in MODELS:
         assert load_causal_lm(folder / name).config.vocab_size == own.vocab_size
         assert TextTokenizer.load(folder / name).fingerprint == own.fingerprint
         settings = json.loads((folder / name / "generation_config.json").read_text())
@@ -120,7 +123,7 @@ def test_results_have_every_model_and_task_with_intervals(folder: Path) -> None:
     keys_are(results, {"model", "task", "metric", "value", "n", "ci_low", "ci_high"})
     tasks = {row["task"] for row in rows_of(folder / "atlas" / "tasks" / "tasks.jsonl")} - {"showcase"}
     measured = {(row["model"], row["task"]) for row in results}
-    for model in ("base", "instruct", "ppo", "dpo"):
+    for model in MODELS:
         assert tasks | {"format", "heldout"} <= {task for name, task in measured if name == model}
         assert ((model, "kl") in measured) == (model != "instruct")
     for row in results:
@@ -131,8 +134,25 @@ def test_results_have_every_model_and_task_with_intervals(folder: Path) -> None:
     samples = json.loads((folder / "results" / "samples.json").read_text())
     keys_are(samples, {"prompt_id", "kind", "prompt", "replies"})
     for row in samples:
-        assert list(row["replies"]) == ["base", "instruct", "ppo", "dpo"]
+        assert list(row["replies"]) == MODELS
         assert all(reply.keys() == {"text", "finish_reason"} for reply in row["replies"].values())
+
+
+def test_the_report_puts_the_methods_side_by_side_and_shows_what_was_kept(folder: Path) -> None:
+    report = json.loads((folder / "report" / "report.json").read_text())
+    (comparison,) = report["methods"]
+    ppo, dpo = comparison["methods"]
+    assert (comparison["start"], ppo["models"], dpo["models"]) == ("instruct", ["ppo"], ["dpo", "dpo-1"])
+    assert len(dpo["reached"]["preference/win_rate"]["values"]) == 2
+    assert (list(ppo["cost"]["needs"]), list(dpo["cost"]["needs"])) == (["reward"], [])
+    assert (ppo["cost"]["models"], dpo["cost"]["models"]) == (3, 1)
+    assert ppo["cost"]["generated_tokens"] > dpo["cost"]["generated_tokens"] == 0
+    assert {"kl_coef", "gae_lambda"} <= set(ppo["cost"]["settings"])
+    assert "beta" in dpo["cost"]["settings"]
+    kept = {stage["name"]: stage["samples"] for stage in report["stages"]}
+    for name in ("ppo", "dpo", "dpo-1"):
+        assert len(kept[name]) == 4
+        assert all(entry["replies"][0]["step"] == 0 < entry["replies"][-1]["step"] for entry in kept[name])
 
 
 def test_the_stages_of_the_lifecycle_give_the_types_that_they_state(folder: Path) -> None:

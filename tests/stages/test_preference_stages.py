@@ -71,6 +71,14 @@ def curve(run: StageRun, metric: str) -> list[float]:
     return [row[metric] for row in read_journal(run.journal.path) if metric in row]
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_pairs_cost_one_model_and_no_tokens(tmp_path: Path, stage: str) -> None:
+    run = train(tmp_path, stage, num_steps=1)
+    size = sum(parameter.numel() for parameter in load_causal_lm(run.directory).parameters())
+    costs = [run.metrics[f"cost/{name}"] for name in ("models", "parameters", "generated_tokens")]
+    assert costs == [1, size, 0]
+
+
 AT_START = {"sigmoid": math.log(2), "cdpo": math.log(2), "sigmoid_norm": math.log(2), "robust": math.log(2),
             "hinge": 1.0, "ipo": 25.0, "ipo_sum": 25.0}  # fmt: skip
 
@@ -138,9 +146,17 @@ def test_labelled_replies_that_cannot_be_learnt_from(tmp_path: Path) -> None:
     empty = {**good[0], "completion": "  "}
     long = {**good[1], "completion": "Paris " * 100}
     pair = preference_rows()[0]
-    run = train(tmp_path / "some", "kto", [*good, empty, long, {**pair, "rejected": pair["chosen"]}], num_steps=1)
+    run = train(
+        tmp_path / "some",
+        "kto",
+        [*good, empty, long, {**good[2], "label": "no"}, {**pair, "rejected": pair["chosen"]}],
+        num_steps=1,
+    )
     assert "1 replies are longer than the context of 48 tokens and were dropped" in run.notes
-    assert "3 replies are empty or of pairs with two equal sides and were dropped" in run.notes
+    assert (
+        "4 replies are empty, of pairs with two equal sides, or labelled neither true nor false and were dropped"
+        in (run.notes)
+    )
     with pytest.raises(DataError, match="desirable and undesirable replies are both needed"):
         train(tmp_path / "none", "kto", [row for row in good if row["label"]])
 

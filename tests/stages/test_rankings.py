@@ -6,7 +6,8 @@ import torch
 
 from tutelage.data.completions import Completion, distinct_completions, in_token_batches, pack_completions
 from tutelage.data.pairs import Pair
-from tutelage.stages.reward import by_prompt, ranking_batch
+from tutelage.stages.alignment.reward_pairs import by_prompt
+from tutelage.stages.reward import ranking_batch
 
 ONE, TWO, THREE = Completion([1, 5, 6], 1), Completion([1, 5, 7, 8], 1), Completion([1, 9], 1)
 

@@ -103,6 +103,16 @@ def on_policy(rows: list[dict[str, Any]]) -> None:
     assert len(rows) == 4
 
 
+@pytest.mark.parametrize(("lora", "models"), [(None, 3), ({"rank": 2}, 2)])
+def test_costs_are_counted(tmp_path: Path, lora: Any, models: int) -> None:
+    run = train(tmp_path, "ppo", lora=lora)
+    assert (
+        run.metrics["cost/models"] == models
+    )  # policy and critic are one; a policy with an adapter is its own reference
+    batches = journal(run)[:: len(journal(run)) // 2]
+    assert run.metrics["cost/generated_tokens"] == pytest.approx(sum(12 * row["val/length"] for row in batches))
+
+
 @pytest.mark.parametrize("stage", ["grpo", "rloo"])
 def test_group_methods_raise_the_score_and_the_leash_holds_them_back(tmp_path: Path, stage: str) -> None:
     settings: dict[str, Any] = {"num_rollout_batches": 40, "prompts_a_batch": 6, "num_replies": 8, "num_samples": 0,

@@ -35,7 +35,7 @@ stages:
   atlas: {stage: atlas, facts: 44, documents_per_entity: 2, conversations: 20, prompts: 10}
   corpus: {stage: curate, documents: atlas.documents}
 """
-QUICKSTART = Path(__file__).parents[2] / "recipes/quickstart.yaml"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +180,15 @@ def test_runs_are_compared_file_by_file(run: Path) -> None:
     assert manifest.outputs[0].path in findings[1].detail
 
 
-def test_the_small_copy_of_the_quickstart_is_a_recipe() -> None:
-    recipe = load_recipe(QUICKSTART, STAGES)
-    small = load_recipe(QUICKSTART, STAGES, list(small_overrides(recipe, 2, "float32")))
+@pytest.mark.parametrize(("name", "report"), [("quickstart", "report"), ("preference-methods", "comparison")])
+def test_the_small_copy_of_a_recipe_is_a_recipe(name: str, report: str) -> None:
+    path = RECIPES / f"{name}.yaml"
+    recipe = load_recipe(path, STAGES)
+    small = load_recipe(path, STAGES, list(small_overrides(recipe, 2, "float32")))
     graph = build_graph(small, STAGES)
     assert small.threads == 2
     chosen = compared_stages(graph)
-    assert set(graph.order) - set(chosen) == {"report"}
+    assert set(graph.order) - set(chosen) == {report}
     for name in ("base", "instruct", "dpo"):
         values = small.stages[name].model_dump()
         assert values["num_steps"] <= 8

@@ -24,7 +24,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Replies by split, and how many were left out: too long, empty, or labelled both ways (as in an equal pair)."""
+    """Replies by split, and how many were left out: too long, empty, of an equal pair, or no true or false."""
 
     train: list[Labelled]
     validation: list[Labelled]
@@ -39,7 +39,10 @@ class LabelledSet:
                 f"{self.num_too_long} replies are longer than the context of {context} tokens and were dropped"
             )
         if self.num_unusable:
-            notes.append(f"{self.num_unusable} replies are empty or of pairs with two equal sides and were dropped")
+            notes.append(
+                f"{self.num_unusable} replies are empty, of pairs with two equal sides, or labelled neither true nor "
+                "false and were dropped"
+            )
         return notes
 
 
@@ -53,7 +56,7 @@ def render_labelled(tokenizer: TextTokenizer, rows: Iterable[Row], context: int)
     num_too_long = num_unusable = 0
     for row in rows:
         for text, finished, desirable in _sides(row):
-            if not text.strip() or row.get("chosen", 0) == row.get("rejected", 1):
+            if not isinstance(desirable, bool) or not text.strip() or row.get("chosen", 0) == row.get("rejected", 1):
                 num_unusable += 1
                 continue
             completion = completion_of(tokenizer, row["prompt"], text, finished)
@@ -75,7 +78,7 @@ def render_labelled(tokenizer: TextTokenizer, rows: Iterable[Row], context: int)
 def _sides(row: Row) -> Iterator[tuple[str, bool, bool]]:
     """(text, finished, desirable) of a row's replies."""
     if "completion" in row:
-        yield row["completion"], row.get("finished", True), bool(row["label"])
+        yield row["completion"], row.get("finished", True), row["label"]
         return
     yield row["chosen"], row.get("chosen_finished", True), True
     yield row["rejected"], row.get("rejected_finished", True), False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,23 +14,32 @@ from tutelage.errors import DataError
 
 @dataclass(frozen=True)
 class Pair:
-    """Two completions of one prompt, the first preferred; `row` is where they come from."""
+    """Two completions of one prompt, the first preferred; `row` is where they come from.
+
+    `margin`: how much better the chosen one is, if known. `probability` of its being the better one: a soft label.
+    """
 
     chosen: Completion
     rejected: Completion
     weight: float
     row: Mapping[str, Any]
+    margin: float | None = None
+    probability: float = 1.0
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs by split, and how many rows were left out: longer than the context, no preference, or a single reply."""
+    """Pairs by split, and how many rows were left out.
+
+    They are longer than the context, prefer nothing, are single replies, or state numbers that cannot be.
+    """
 
     train: list[Pair]
     validation: list[Pair]
     num_too_long: int
     num_equal: int
     num_unpaired: int = 0
+    num_impossible: int = 0
 
     def notes(self, context: int) -> list[str]:
         """What was dropped and why."""
@@ -40,30 +50,51 @@ class PairSet:
             notes.append(f"{self.num_equal} pairs have an empty side or two equal ones and were dropped")
         if self.num_unpaired:
             notes.append(f"{self.num_unpaired} rows are single labelled replies, no pairs, and were left to `kto`")
+        if self.num_impossible:
+            notes.append(
+                f"{self.num_impossible} pairs have a weight, margin or probability that cannot be (not a number, "
+                "negative, or a probability above 1) and were dropped"
+            )
         return notes
 
 
 def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], context: int) -> PairSet:
     """Render preference rows; over-long ones are dropped and counted, never cut. DataError if none is left."""
     pairs: dict[str, list[Pair]] = {"train": [], "validation": []}
-    num_too_long = num_equal = num_unpaired = 0
+    num_too_long = num_equal = num_unpaired = num_impossible = 0
     for row in rows:
         if "chosen" not in row:
             num_unpaired += 1
             continue
-        if row["chosen"] == row["rejected"] or not row["chosen"].strip() or not row["rejected"].strip():
+        if row["chosen"].strip() == row["rejected"].strip() or not row["chosen"].strip() or not row["rejected"].strip():
             num_equal += 1
+            continue
+        if not _possible(row):
+            num_impossible += 1
             continue
         chosen = completion_of(tokenizer, row["prompt"], row["chosen"], row.get("chosen_finished", True))
         rejected = completion_of(tokenizer, row["prompt"], row["rejected"], row.get("rejected_finished", True))
         if max(len(chosen.ids), len(rejected.ids)) > context:
             num_too_long += 1
             continue
-        pairs[row.get("split", "train")].append(Pair(chosen, rejected, float(row.get("weight", 1.0)), row))
+        pair = Pair(
+            chosen, rejected, float(row.get("weight", 1.0)), row, row.get("margin"), row.get("probability", 1.0)
+        )
+        pairs[row.get("split", "train")].append(pair)
     if not pairs["train"]:
         raise DataError(
             f"no preference pair is left to train on: {num_too_long} are longer than the context of {context} tokens, "
-            f"{num_equal} state no preference, {num_unpaired} are single labelled replies",
+            f"{num_equal} state no preference, {num_unpaired} are single labelled replies, {num_impossible} have a "
+            "weight, margin or probability that cannot be",
             hint="use shorter prompts and replies, or a model with a longer context",
         )
-    return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal, num_unpaired)
+    return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal, num_unpaired, num_impossible)
+
+
+def _possible(row: Mapping[str, Any]) -> bool:
+    """Whether the numbers that a row states can be: a loss must not meet NaN."""
+    limits = {"weight": math.inf, "margin": math.inf, "probability": 1.0}
+    stated = [(row[name], limit) for name, limit in limits.items() if name in row]
+    return all(
+        isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= limit for value, limit in stated
+    )

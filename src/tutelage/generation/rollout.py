@@ -32,3 +32,11 @@ def roll_out(engine: Engine, prompts: Sequence[list[int]], sampling: Sampling, s
         Completion([*prompt, *reply.ids], len(prompt)) for prompt, reply in zip(prompts, replies, strict=True)
     ]
     return Rollouts(completions, replies, pad_completions(completions, engine.pad_id))
+
+
+def joined(parts: Sequence[Rollouts], order: Sequence[int], pad_id: int) -> Rollouts:
+    """Replies of several rollouts, numbered through, in this order."""
+    completions = [completion for part in parts for completion in part.completions]
+    replies = [reply for part in parts for reply in part.replies]
+    chosen = [completions[number] for number in order]
+    return Rollouts(chosen, [replies[number] for number in order], pad_completions(chosen, pad_id))

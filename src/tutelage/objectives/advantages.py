@@ -119,9 +119,14 @@ def flat_groups(scores_N: Tensor, groups_N: Tensor) -> Tensor:
     """Share of the groups of two or more scores in which all are the same and teach nothing (scalar); NaN left out."""
     group = _Groups.of(scores_N, groups_N)
     compared_N = group.known & (group.sizes > 1)
-    flat_N = group.total((group.scores - group.mean).abs()) < 1e-6
     weights_N = masked(1.0 / group.sizes.clamp(min=1), compared_N)  # every group counts once
-    return divide((flat_N * weights_N).sum(), weights_N.sum())
+    return divide((~group.spread * weights_N).sum(), weights_N.sum())
+
+
+@torch.no_grad()
+def has_spread(scores_N: Tensor, groups_N: Tensor) -> Tensor:
+    """Whether two scores of a row's group differ, (N,); NaN left out. Without that the group teaches nothing."""
+    return _Groups.of(scores_N, groups_N).spread
 
 
 class _Groups(NamedTuple):
@@ -142,6 +147,11 @@ class _Groups(NamedTuple):
     @property
     def mean(self) -> Tensor:
         return divide(self.total(self.scores), self.sizes)
+
+    @property
+    def spread(self) -> Tensor:
+        """Whether any two known scores of each row's group differ."""
+        return self.total((self.scores - self.mean).abs()) >= 1e-6
 
     def total(self, values_N: Tensor) -> Tensor:
         """Each row's group sum of the known values."""

@@ -29,16 +29,23 @@ def bradley_terry(
     losses_B = -logsigmoid(logits_B)
     if labels_B is not None:
         losses_B = labels_B * losses_B - (1 - labels_B) * logsigmoid(-logits_B)
-    if centring:
-        losses_B = losses_B + centring * (chosen_B + rejected_B).square()
-    return _pair_output(losses_B, chosen_B, rejected_B, weights_B)
+    return _pair_output(_centred(losses_B, chosen_B, rejected_B, centring), chosen_B, rejected_B, weights_B)
 
 
 def hinge(
-    chosen_B: Tensor, rejected_B: Tensor, *, margin: float | Tensor = 1.0, weights_B: Tensor | None = None
+    chosen_B: Tensor,
+    rejected_B: Tensor,
+    *,
+    margin: float | Tensor = 1.0,
+    weights_B: Tensor | None = None,
+    centring: float = 0.0,
 ) -> LossOutput:
-    """max(0, margin − (r_c − r_r)), summed over pairs; count = sum of weights (default 1 each)."""
-    return _pair_output((margin - (chosen_B - rejected_B)).relu(), chosen_B, rejected_B, weights_B)
+    """max(0, margin − (r_c − r_r)) + centring·(r_c + r_r)², summed over pairs; count = sum of weights (default 1 each).
+
+    `margin` is one number, or (B,).
+    """
+    losses_B = (margin - (chosen_B - rejected_B)).relu()
+    return _pair_output(_centred(losses_B, chosen_B, rejected_B, centring), chosen_B, rejected_B, weights_B)
 
 
 def listwise(rewards_BK: Tensor, ranks_BK: Tensor | None = None, mask_BK: Tensor | None = None) -> LossOutput:
@@ -77,6 +84,10 @@ def calibration_error(margins_N: Tensor, *, num_bins: int = 10) -> Tensor:
     bins_N = ((confidence_N - 0.5) * 2 * num_bins).long().clamp(0, num_bins - 1)
     gaps = margins_N.new_zeros(num_bins).index_add(0, bins_N, confidence_N - correct_N)
     return divide(gaps.abs().sum(), margins_N.new_tensor(margins_N.numel()))
+
+
+def _centred(losses_B: Tensor, chosen_B: Tensor, rejected_B: Tensor, centring: float) -> Tensor:
+    return losses_B + centring * (chosen_B + rejected_B).square() if centring else losses_B
 
 
 def _pair_output(losses_B: Tensor, chosen_B: Tensor, rejected_B: Tensor, weights_B: Tensor | None) -> LossOutput:

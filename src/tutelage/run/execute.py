@@ -20,6 +20,7 @@ from tutelage.run.graph import Graph, Selection, artifact_name, build_graph, sel
 from tutelage.run.journal import Journal
 from tutelage.run.machine import describe_hardware, machine_errors, package_versions, use_threads
 from tutelage.run.manifest import InputRecord, Manifest
+from tutelage.run.memory import watch_memory
 from tutelage.run.metrics import headline
 from tutelage.run.progress import format_seconds, no_progress
 from tutelage.run.publish import Attempt, begin, partial_of, publish, recover
@@ -181,13 +182,13 @@ class Session:
             progress=self.progress,
             threads=self.threads,
         )
-        started, began = _now(), time.monotonic()
+        peak, started, began = watch_memory(), _now(), time.monotonic()
         try:
             function = self.load(request.stage)
             use_threads(self.threads)  # again: torch may have been imported only now
             function(self.graph.recipe.stages[name], request.inputs, run)
             seconds = time.monotonic() - began
-            manifest = self._manifest(run, request, attempt, started, seconds)
+            manifest = self._manifest(run, request, attempt, started, seconds, peak())
             publish(self.directory / name, manifest)
         except KeyboardInterrupt:
             self._say_interrupted(name)
@@ -201,7 +202,9 @@ class Session:
             self.say(f"  ! {note}")
         return manifest
 
-    def _manifest(self, run: StageRun, request: Request, attempt: Attempt, started: str, seconds: float) -> Manifest:
+    def _manifest(
+        self, run: StageRun, request: Request, attempt: Attempt, started: str, seconds: float, peak: int | None
+    ) -> Manifest:
         spec = self.graph.specs[request.stage]
         outputs = manifests.measure_outputs(attempt.partial)
         place = self.directory / run.name
@@ -234,6 +237,7 @@ class Session:
             threads=self.threads,
             hardware=describe_hardware(),
             records_time=spec.records_time,
+            peak_memory=peak,
         )
 
     def _say_interrupted(self, name: str) -> None:

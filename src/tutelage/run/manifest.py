@@ -73,6 +73,7 @@ class Manifest(_Record):
     threads: int
     hardware: dict[str, str | int | float]
     records_time: bool = False
+    peak_memory: int | None = None  # bytes that the process had resident at most; None where the system does not tell
 
     def artifact(self, directory: Path, output: str) -> Artifact:
         """The output `output` of the stage published in `directory`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +16,7 @@ from tutelage.sources.files import SourceFile
 from tutelage.sources.messages import Message, assistant, check_order, dialogue_of, messages_of, user
 from tutelage.sources.records import records
 from tutelage.sources.rows import Format, NoFormat, ProblemLog, RowRefused
+from tutelage.sources.strength import strength_of
 
 Row = Mapping[str, Any]
 
@@ -121,9 +123,11 @@ def _ranking(row: Row) -> list[Pair]:
     prompt, responses, ranks = _prompt(row["prompt"]), row["responses"], row["ranks"]
     if not (isinstance(responses, list) and isinstance(ranks, list) and len(responses) == len(ranks) >= 2):
         raise RowRefused("`responses` and `ranks` are not lists of one length", "give two or more, and a rank for each")
-    if not all(isinstance(rank, (int, float)) and abs(rank) < 1e9 for rank in ranks):
+    if not all(isinstance(rank, (int, float)) and not isinstance(rank, bool) and abs(rank) < 1e9 for rank in ranks):
         raise RowRefused("`ranks` are not all numbers", "write numbers, 1 for the best; equal numbers are ties")
     replies = [_reply(response, "responses") for response in responses]
+    if len({reply.strip() for reply in replies}) < len(replies):
+        raise RowRefused("`responses` has a reply twice", "give every reply once, with one rank")
     ranked = sorted(zip(ranks, replies, strict=True), key=lambda item: item[0])
     weight = 1 / math.comb(len(ranked), 2)
     pairs = [
@@ -137,12 +141,22 @@ def _ranking(row: Row) -> list[Pair]:
 
 
 def _unpaired(row: Row) -> list[Unpaired]:
-    label = row["label"]
-    if label not in (True, False):
-        raise RowRefused("`label` is neither true nor false", f"it is {label!r}: write true or false")
-    return [Unpaired(_prompt(row["prompt"]), _reply(row["completion"], "completion"), bool(label))]
+    label = _LABELS.get(str(row["label"]).strip().lower())  # the text too: a cell of a table has no other way
+    if label is None:
+        mend = f"it is {str(row['label'])[:40]!r}: write true or false"
+        raise RowRefused("`label` is neither true nor false", mend)
+    return [Unpaired(_prompt(row["prompt"]), _reply(row["completion"], "completion"), label)]
 
 
+_LABELS = {"true": True, "false": False}  # not 1 and 0: a 1 may be the worst of five stars
+
+
+RANKING = PreferenceFormat(
+    "ranking",
+    ("prompt", "responses", "ranks"),
+    '{"prompt": "…", "responses": ["…", "…"], "ranks": [1, 2]}',
+    _ranking,
+)
 FORMATS = (
     PreferenceFormat(
         "prompt, chosen and rejected",
@@ -162,12 +176,7 @@ FORMATS = (
         '{"prompt": "…", "response_a": "…", "response_b": "…", "preferred": "a", "reason": "…"}',
         _responses,
     ),
-    PreferenceFormat(
-        "ranking",
-        ("prompt", "responses", "ranks"),
-        '{"prompt": "…", "responses": ["…", "…"], "ranks": [1, 2]}',
-        _ranking,
-    ),
+    RANKING,
 )
 UNPAIRED = PreferenceFormat(
     "unpaired",
@@ -179,11 +188,20 @@ UNPAIRED = PreferenceFormat(
 
 def preferences_of(row: Row) -> list[Pair] | list[Unpaired]:
     """Every pair in a row, or its unpaired reply; a RowRefused says why there is none."""
-    formats = (*FORMATS, UNPAIRED)
-    found = next((item for item in formats if all(row.get(key) is not None for key in item.keys)), None)
+    found = _format(row)
     if found is None:
         raise NoFormat(row, FORMATS)
     return found.convert(row)
+
+
+def num_ties(row: Row) -> int:
+    """How many pairs of an accepted ranking have one rank and are left out; 0 of any other row."""
+    return sum(math.comb(count, 2) for count in Counter(row["ranks"]).values()) if _format(row) is RANKING else 0
+
+
+def _format(row: Row) -> PreferenceFormat | None:
+    formats = (*FORMATS, UNPAIRED)
+    return next((item for item in formats if all(row.get(key) is not None for key in item.keys)), None)
 
 
 def preferences(files: Iterable[SourceFile], validation_share: float, log: ProblemLog) -> Iterator[dict[str, Any]]:
@@ -193,12 +211,14 @@ def preferences(files: Iterable[SourceFile], validation_share: float, log: Probl
         for record in records(file, log):
             try:
                 found = preferences_of(record.row)
-                about = _about(record.row)
+                stated = {} if isinstance(found[0], Unpaired) else strength_of(record.row)
             except RowRefused as refused:
                 log.refuse(str(file.path), record.line, refused)
                 continue
+            if ties := num_ties(record.row):
+                log.left_out["pairs of rankings are ties"] += ties
             for item in found:
-                yield _stored(item, about, file.name, position, validation_share)
+                yield _stored(item, _about(record.row), stated, file.name, position, validation_share)
                 position += 1
 
 
@@ -209,7 +229,12 @@ def _about(row: Row) -> dict[str, str]:
 
 
 def _stored(
-    item: Pair | Unpaired, about: dict[str, str], source: str, position: int, validation_share: float
+    item: Pair | Unpaired,
+    about: dict[str, str],
+    stated: dict[str, float],
+    source: str,
+    position: int,
+    validation_share: float,
 ) -> dict[str, Any]:
     split = split_of(item.prompt, validation_share)
     if isinstance(item, Unpaired):
@@ -225,7 +250,8 @@ def _stored(
         "annotator": about["annotator"],
         "shown": list(item.shown),
         "reason": about["reason"],
-        "weight": item.weight,
+        **stated,
+        "weight": item.weight * stated.get("weight", 1.0),
         "split": split,
     }
 

@@ -63,6 +63,7 @@ class ProblemLog:
     def __init__(self, file: BinaryIO, policy: Policy) -> None:
         self.policy = policy
         self.counts: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()  # parts of rows that are used otherwise
         self.first: list[Problem] = []
         self.unknown: NoFormat | None = None
         self._file = file
@@ -88,12 +89,13 @@ class ProblemLog:
     def notes(self, accepted: int) -> list[str]:
         """Sentences for a person: how many rows were refused, why, and the first few with file and line."""
         total = self.counts.total()
+        left_out = [f"{count} {what} and were left out" for what, count in self.left_out.items()]
         if not total:
-            return []
+            return left_out
         reasons = "; ".join(f"{reason} ({count})" for reason, count in self.counts.most_common())
         lines = [f"{total} of {total + accepted} rows were refused: {reasons}. All of them: {PROBLEMS_FILE}"]
         lines += [f"{item.file}:{item.line}: {item.reason} → {item.mend}" for item in self.first]
-        return lines
+        return lines + left_out
 
     def require(self, accepted: int, paths: Paths, needs: str = "") -> None:
         """A DataError that explains itself when not a single row could be used."""

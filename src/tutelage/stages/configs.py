@@ -23,6 +23,7 @@ from tutelage.run.artifacts import (
     TokensInput,
 )
 from tutelage.run.config import StageConfig, Strict
+from tutelage.sources.atlas.settings import STYLES, AtlasSettings, Style
 from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
 from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
 from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
@@ -218,24 +219,36 @@ class AtlasConfig(StageConfig):
         default=None, ge=44, description="How many facts the web states; all of them if not given."
     )
     documents_per_entity: int = Field(
-        default=12, ge=2, le=48, description="Pages about each entity; scales all others."
+        default=AtlasSettings.documents_per_entity,
+        ge=2,
+        le=48,
+        description="Pages about each entity; scales all others.",
     )
-    noise: float = Field(default=0.14, ge=0, le=0.5, description="Planted defects, as a share of the clean pages.")
-    html_share: float = Field(default=0.3, ge=0, le=1, description="Share of the pages that are served as HTML.")
-    conversations: int = Field(default=5000, ge=1, description="Conversations to write.")
-    refusal_share: float = Field(default=0.55, ge=0, le=1, description="Share of harmful requests that are refused.")
+    noise: float = Field(
+        default=AtlasSettings.noise, ge=0, le=0.5, description="Planted defects, as a share of the clean pages."
+    )
+    html_share: float = Field(
+        default=AtlasSettings.html_share, ge=0, le=1, description="Share of the pages that are served as HTML."
+    )
+    conversations: int = Field(default=AtlasSettings.conversations, ge=1, description="Conversations to write.")
+    refusal_share: float = Field(
+        default=AtlasSettings.refusal_share, ge=0, le=1, description="Share of harmful requests that are refused."
+    )
     evasion_share: float = Field(
-        default=0.3,
+        default=AtlasSettings.evasion_share,
         ge=0,
         le=1,
         description="Share of the harmful requests not refused that are answered with something else, and harmless.",
     )
     over_refusal_share: float = Field(
-        default=0.15, ge=0, le=1, description="Share of harmless look-alikes that an over-cautious annotator refuses."
+        default=AtlasSettings.over_refusal_share,
+        ge=0,
+        le=1,
+        description="Share of harmless look-alikes that an over-cautious annotator refuses.",
     )
-    prompts: int = Field(default=4500, ge=1, description="Prompts to sample responses to.")
-    styles: dict[Literal["terse", "sentence", "warm", "curt", "rambling"], Annotated[float, Field(ge=0)]] = Field(
-        default={"terse": 0.25, "sentence": 0.25, "warm": 0.2, "curt": 0.15, "rambling": 0.15},
+    prompts: int = Field(default=AtlasSettings.prompts, ge=1, description="Prompts to sample responses to.")
+    styles: dict[Style, Annotated[float, Field(ge=0)]] = Field(
+        default=dict(STYLES),
         description="Weights of the answer styles; a style that is not named is not used.",
     )
 
@@ -302,7 +315,7 @@ class PreferConfig(StageConfig):
 
 
 class RewardConfig(GradientConfig):
-    """Train a reward model on preference pairs."""
+    """Train a reward model on preference pairs and rankings."""
 
     stage: Literal["reward"] = "reward"
     model: ModelInput = Field(description="The model whose weights it starts from.")
@@ -311,6 +324,19 @@ class RewardConfig(GradientConfig):
     micro_batch_prompts: int = Field(default=16, ge=1, description="Prompts in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)
     num_steps: int | None = Field(default=None, ge=1)
+    loss: Literal["logistic", "hinge", "listwise"] = Field(
+        default="logistic", description="How the scores of a pair or a ranking are judged: see the table above."
+    )
+    margin: Annotated[float, Field(ge=0)] | Literal["row"] | None = Field(
+        default=None,
+        description="How far a chosen reply is to lead: a number, or `row` for what a row states (its `margin`, or the "
+        "difference of its ratings). Default, and of rows that state none: 1 for `hinge`, else 0.",
+    )
+    margin_scale: float = Field(default=1.0, gt=0, description="Multiplies the margins that rows state.")
+    labels: Literal["soft", "hard"] = Field(
+        default="soft",
+        description="`soft` believes a row's label as far as its `probability` says, and wholly where there is none.",
+    )
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)

@@ -52,7 +52,8 @@ def run(config: GRPOConfig, inputs: Inputs, run: StageRun) -> None:
 def method(config: GRPOConfig) -> Method:
     """Advantages and loss as the configuration has them."""
     scale = config.scale or NORMALISATIONS[config.normalisation].scale
-    return Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config))
+    return Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config),
+                  resample_attempts=config.resample_attempts)  # fmt: skip
 
 
 def estimate(judged: Judged, scale: Scale, *, kl_in_score: bool = False) -> Estimate:

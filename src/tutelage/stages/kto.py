@@ -21,6 +21,7 @@ from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
+from tutelage.stages.alignment.cost import record_cost
 from tutelage.stages.alignment.notes import course, preference_notes
 from tutelage.stages.alignment.preference import in_parts, packed_logprobs, reference_logprobs, samples_of, validation
 from tutelage.stages.configs import KTOConfig
@@ -99,6 +100,7 @@ def run(config: KTOConfig, inputs: Inputs, run: StageRun) -> None:
         tokens=lambda batch: batch.packed.rows.num_tokens, description="kto")  # fmt: skip
     if world.is_main:
         run.notes += preference_notes(*course(run)[1:])
+    record_cost(run, [model])
     samples.publish()
     publish_model(model, tokenizer, run.directory, world)
 

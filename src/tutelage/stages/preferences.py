@@ -25,6 +25,8 @@ def run(config: PreferencesConfig, inputs: Inputs, run: StageRun) -> None:
         count = write_jsonl(run.directory / "preferences.jsonl", _counted(rows, seen))
         log.require(count, config.path, config.needs)
     run.metrics.update(pairs=count - seen["labelled"], files=len(files), problems=log.counts.total())
+    if log.left_out:
+        run.metrics["ties"] = log.left_out.total()
     run.metrics.update({f"pairs/{split}": seen[split] for split in ("train", "validation")})
     if seen["labelled"]:
         run.metrics["labelled"] = seen["labelled"]

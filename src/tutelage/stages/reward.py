@@ -1,4 +1,4 @@
-"""Reward modelling: a scalar for prompt and reply, trained on preference pairs by the Bradley–Terry likelihood."""
+"""Reward modelling: a scalar for prompt and reply, trained on preference pairs (Bradley–Terry, or a hinge)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from tutelage.data.completions import (
 )
 from tutelage.data.pairs import Pair, render_pairs
 from tutelage.model.heads import RewardModel
-from tutelage.objectives.reward import bradley_terry, calibration_error
+from tutelage.objectives.reward import bradley_terry, calibration_error, hinge
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import copy_whole, shard, whole
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
+from tutelage.stages.alignment.reward_pairs import notes_on, prompts_of
 from tutelage.stages.configs import RewardConfig
 from tutelage.stages.models import open_model, publish_model, run_dtype
 from tutelage.training.loop import fit
@@ -36,6 +37,8 @@ class RankingBatch(NamedTuple):
     chosen_B: Tensor  # numbers of completions
     rejected_B: Tensor
     weights_B: Tensor
+    margins_B: Tensor
+    labels_B: Tensor  # probability that the chosen one is the better one
 
 
 def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
@@ -45,7 +48,7 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     policy, tokenizer = open_model(inputs["model"], dtype)
     pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"),
                          policy.config.max_position_embeddings)  # fmt: skip
-    run.notes.extend(pairs.notes(policy.config.max_position_embeddings))
+    run.notes.extend([*pairs.notes(policy.config.max_position_embeddings), *notes_on(pairs.train, config)])
     model = RewardModel(policy.config, run.seed, dtype)
     model.model.load_state_dict(policy.model.state_dict())
     shard(model, world)
@@ -55,7 +58,7 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
         return pair_accuracy(lambda rows: score(model, rows, tokenizer.pad_id), held_out)
 
     source = ranking_steps(pairs.train, config, tokenizer.pad_id, run.seed)
-    fit(model, source, _step(config.centring), config.optimizer, config.loop, run, world=world,
+    fit(model, source, _step(config), config.optimizer, config.loop, run, world=world,
         evaluate=evaluate if held_out else None, tokens=lambda batch: batch.packed.rows.num_tokens,
         description="reward")  # fmt: skip
     _centre(model, held_out or pairs.train, tokenizer.pad_id)
@@ -66,7 +69,7 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
 
 def ranking_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed: int) -> IndexedSource[RankingBatch]:
     """Steps of `prompts_a_step` prompts with all their pairs (2203.02155, section 3.5), shuffled anew each epoch."""
-    prompts = by_prompt(pairs)
+    prompts = prompts_of(pairs, config)
     a_step = min(config.prompts_a_step, len(prompts))
     num_steps = config.num_steps or max(1, round(config.epochs * len(prompts) / a_step))
 
@@ -79,20 +82,14 @@ def ranking_steps(pairs: Sequence[Pair], config: RewardConfig, pad_id: int, seed
     return IndexedSource(num_steps, make)
 
 
-def by_prompt(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    """Pairs gathered by their prompt, in the order of first appearance."""
-    groups: dict[tuple[int, ...], list[Pair]] = {}
-    for pair in pairs:
-        groups.setdefault(tuple(pair.chosen.ids[: pair.chosen.num_prompt]), []).append(pair)
-    return list(groups.values())
-
-
 def ranking_batch(pairs: Sequence[Pair], pad_id: int) -> RankingBatch:
     """Pack the distinct completions of B pairs; the loss is divided by the sum of the pairs' weights."""
     distinct, numbers = distinct_completions([p.chosen for p in pairs] + [p.rejected for p in pairs])
     chosen_B, rejected_B = torch.tensor(numbers).chunk(2)
-    weights_B = torch.tensor([pair.weight for pair in pairs])
-    return RankingBatch(pack_completions(distinct, pad_id), chosen_B, rejected_B, weights_B)
+    stated_3B = torch.tensor(
+        [[p.weight for p in pairs], [p.margin or 0.0 for p in pairs], [p.probability for p in pairs]]
+    )
+    return RankingBatch(pack_completions(distinct, pad_id), chosen_B, rejected_B, *stated_3B.unbind())
 
 
 def packed_scores(model: nn.Module, packed: PackedCompletions) -> Tensor:
@@ -102,11 +99,14 @@ def packed_scores(model: nn.Module, packed: PackedCompletions) -> Tensor:
     return scores
 
 
-def _step(centring: float) -> Callable[[nn.Module, RankingBatch], LossOutput]:
+def _step(config: RewardConfig) -> Callable[[nn.Module, RankingBatch], LossOutput]:
     def step(model: nn.Module, batch: RankingBatch) -> LossOutput:
         scores = packed_scores(model, batch.packed)
-        chosen_B, rejected_B = scores[batch.chosen_B], scores[batch.rejected_B]
-        return bradley_terry(chosen_B, rejected_B, weights_B=batch.weights_B, centring=centring)
+        sides = scores[batch.chosen_B], scores[batch.rejected_B]
+        if config.loss == "hinge":
+            return hinge(*sides, margin=batch.margins_B, weights_B=batch.weights_B, centring=config.centring)
+        return bradley_terry(*sides, margin_B=batch.margins_B, labels_B=batch.labels_B, weights_B=batch.weights_B,
+                             centring=config.centring)  # fmt: skip
 
     return step
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tutelage.evaluation.report.before_after import read_samples
 from tutelage.evaluation.report.describe import what_is_in
 from tutelage.evaluation.report.text import as_float, finite
 from tutelage.run.journal import read_journal
@@ -47,6 +48,10 @@ class StageFacts:
     notes: Sequence[str]
     journal: Sequence[Mapping[str, Any]]
     contents: Sequence[str]
+    samples: Sequence[Mapping[str, Any]] = ()  # replies while it was trained
+    config: Mapping[str, Any] = field(default_factory=dict)
+    attempts: int = 1
+    peak_memory: int | None = None  # bytes
 
     def series(self, metric: str) -> list[tuple[float, float]]:
         """`(step, value)` for every journal row that has the metric; values may be NaN or infinite."""
@@ -106,6 +111,10 @@ def read_stage(folder: Path) -> StageFacts:
         notes=manifest.notes,
         journal=read_journal(folder / JOURNAL) if (folder / JOURNAL).exists() else [],
         contents=what_is_in(folder),
+        samples=read_samples(folder),
+        config=manifest.config,
+        attempts=manifest.attempts,
+        peak_memory=manifest.peak_memory,
     )
 
 

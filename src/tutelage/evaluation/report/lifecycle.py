@@ -54,7 +54,9 @@ def _graph(stages: Sequence[StageFacts], edges: Sequence[Edge]) -> tuple[list[st
 
 
 def _edges(stages: Sequence[StageFacts]) -> list[Edge]:
-    return list(dict.fromkeys((given.stage, stage.name) for stage in stages for given in stage.inputs))
+    drawn = {stage.name for stage in stages}
+    pairs = ((given.stage, stage.name) for stage in stages for given in stage.inputs if given.stage in drawn)
+    return list(dict.fromkeys(pairs))
 
 
 def _across(x1: float, y1: float, x2: float, y2: float, model: bool) -> str:

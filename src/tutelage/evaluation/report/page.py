@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.evaluation.report import lifecycle, view
+from tutelage.evaluation.report.before_after import before_after, by_prompt
 from tutelage.evaluation.report.changes import changed
 from tutelage.evaluation.report.charts import figures
 from tutelage.evaluation.report.curated import curated
 from tutelage.evaluation.report.curves import line_chart
 from tutelage.evaluation.report.facts import InputFact, RunFacts, StageFacts, unfinished
 from tutelage.evaluation.report.judge import Verdict
+from tutelage.evaluation.report.method_tables import as_data, tables
+from tutelage.evaluation.report.methods import compare, other_seeds, repeats
 from tutelage.evaluation.report.panels import probes
 from tutelage.evaluation.report.replies import side_by_side
 from tutelage.evaluation.report.text import bytes_size, clean, duration
@@ -57,31 +60,39 @@ def _printable(value: Any) -> Any:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    run, models = report.run, view.models_of(report.results)
+    run, hidden, again = report.run, other_seeds(report.run.stages), repeats(report.run.stages)
+    # one seed of each method is shown at length; the others stand in the table of methods and under every stage
+    shown = replace(run, stages=[stage for stage in run.stages if stage.name not in again])
+    results = [row for row in report.results if str(row.get("model")) not in hidden]
+    models = view.models_of(results)
     sections = [content for stage in run.of_kind("curate") if (content := curated(stage)) is not None]
     return {
         "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
         "title": report.title,
-        "headline": view.headline(run, report.results),
-        "pictures": _pictures(report),
+        "headline": view.headline(run, results),
+        "pictures": _pictures(shown, unfinished(report.name, report.inputs)),
         "claims": view.claim_rows(report.verdicts, models),
-        "samples": side_by_side(report.samples, models),
-        "curves": [(stage.name, stage.stage, drawn) for stage in run.stages if (drawn := _curves(stage))],
+        "methods": [tables(comparison) for comparison in compare(run.stages, report.results)],
+        "samples": side_by_side(report.samples, models, hidden),
+        "before_after": [
+            (stage.name, stage.stage, kept) for stage in shown.stages if (kept := before_after(stage.samples))
+        ],
+        "curves": [(stage.name, stage.stage, drawn) for stage in shown.stages if (drawn := _curves(stage))],
         "curation": sections,
-        "probes": [{**panel, "picture": Markup(panel["picture"])} for panel in probes(report.results, report.verdicts)],
+        "probes": [{**panel, "picture": Markup(panel["picture"])} for panel in probes(results, report.verdicts)],
         "stages": [_stage(stage) for stage in run.stages],
         "longest": max((stage.seconds for stage in run.stages), default=0.0) or 1.0,
         "total": duration(sum(stage.seconds for stage in run.stages)),
         "machines": _distinct([stage.hardware for stage in run.stages]),
         "versions": _distinct([stage.versions for stage in run.stages]),
-        "commands": commands(run),
+        "commands": commands(shown),
     }
 
 
-def _pictures(report: Report) -> list[tuple[str, Markup]]:
-    if not report.run.stages:
+def _pictures(run: RunFacts, report: StageFacts) -> list[tuple[str, Markup]]:
+    if not run.stages:
         return []
-    stages = [*report.run.stages, unfinished(report.name, report.inputs)]
+    stages = [*run.stages, report]
     return [
         ("wide", Markup(lifecycle.wide(stages, 1080, 5))),
         ("middle", Markup(lifecycle.wide(stages, 720, 3))),
@@ -144,6 +155,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "recipe": dict(run.recipe),
         "results": [dict(row) for row in report.results],
         "claims": [{**asdict(verdict), "met": verdict.met} for verdict in report.verdicts],
+        "methods": [as_data(comparison) for comparison in compare(run.stages, report.results)],
         "stages": [
             {
                 "name": stage.name,
@@ -154,6 +166,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "outputs": [dict(output) for output in stage.outputs],
                 "changed": changed(stage),
                 "notes": list(stage.notes),
+                "samples": by_prompt(stage.samples),
             }
             for stage in run.stages
         ],

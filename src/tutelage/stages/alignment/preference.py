@@ -28,6 +28,7 @@ from tutelage.parallel.shard import shard
 from tutelage.parallel.world import World, world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import atomic, read_jsonl
+from tutelage.stages.alignment.cost import record_cost
 from tutelage.stages.alignment.notes import course, preference_notes
 from tutelage.stages.alignment.samples import Samples, first_prompts
 from tutelage.stages.alignment.settings import PairConfig
@@ -95,6 +96,7 @@ def train_on_pairs(config: PairConfig, inputs: Inputs, run: StageRun, objective:
         tokens=lambda batch: batch.packed.rows.num_tokens, description=config.stage)  # fmt: skip
     if world.is_main:
         run.notes += preference_notes(*course(run)[1:])
+    record_cost(run, [model])
     samples.publish()
     publish_model(model, tokenizer, run.directory, world)
 

@@ -21,6 +21,8 @@ from tutelage.objectives.types import LossOutput
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
+from tutelage.stages.alignment.cost import record_cost
+from tutelage.stages.alignment.drawing import Drawer
 from tutelage.stages.alignment.notes import course, rollout_notes, unrewarded_notes
 from tutelage.stages.alignment.rewards import Prompt, open_rewards
 from tutelage.stages.alignment.rollouts import Estimate, Judged, RolloutBatch, RolloutSource
@@ -43,6 +45,7 @@ class Method:
     with_critic: Callable[[CausalLM], nn.Module] = lambda policy: policy
     start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None
     critic_warmup_batches: int = 0
+    resample_attempts: int = 0
 
 
 def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Method) -> None:
@@ -55,9 +58,10 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     rewards = open_rewards(config, inputs, tokenizer, dtype)
     prompts = usable_prompts(config, inputs, tokenizer, policy.config.max_position_embeddings, run)
     model = method.with_critic(policy)
+    drawer = Drawer(policy, rewards, tokenizer, prompts, config, run.seed, method.resample_attempts)
     source = RolloutSource(
-        model, policy, frozen_logprobs(ref, config.temperature), rewards, method.estimate, tokenizer, prompts, config,
-        run.seed, start_critic=method.start_critic, critic_warmup_batches=method.critic_warmup_batches,
+        model, frozen_logprobs(ref, config.temperature), drawer, method.estimate, start_critic=method.start_critic,
+        critic_warmup_batches=method.critic_warmup_batches,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
     shown = first_prompts([prompt.row for prompt in prompts], config.num_samples, lambda row: row["messages"])
@@ -66,7 +70,8 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     fit(model, source, _beside_replay(method.step, config.ptx_coef), config.optimizer, config.loop, run,
         evaluate=samples.beside(None), description=method.name, tokens=lambda batch: batch.rows.num_tokens)  # fmt: skip
     run.notes += rollout_notes(*course(run), num_rollouts=config.num_rollouts, own_reference="reference" not in inputs)
-    run.notes += unrewarded_notes(source.counts, list(rewards.sources))
+    run.notes += unrewarded_notes(drawer.counts, list(rewards.sources))
+    record_cost(run, [model, *([] if ref is policy else [ref]), *rewards.models], drawer.counts["tokens"])
     samples.publish()
     publish_model(policy, tokenizer, run.directory)
 

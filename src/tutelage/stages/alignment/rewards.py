@@ -53,8 +53,15 @@ class Scores(NamedTuple):
 class Rewards:
     """All reward sources of a stage."""
 
-    def __init__(self, sources: Mapping[str, RewardSource], weights: Mapping[str, float], tokenizer: TextTokenizer):
+    def __init__(
+        self,
+        sources: Mapping[str, RewardSource],
+        weights: Mapping[str, float],
+        tokenizer: TextTokenizer,
+        models: Sequence[RewardModel] = (),
+    ) -> None:
         self.sources, self.weights, self.tokenizer = sources, weights, tokenizer
+        self.models = models  # those that the sources ask
 
     def __call__(self, prompts: Sequence[Prompt], rollouts: Rollouts) -> Scores:
         """Score every reply; what is not finite counts as no reward."""
@@ -68,13 +75,16 @@ def open_rewards(config: RolloutConfig, inputs: Inputs, tokenizer: TextTokenizer
     """The reward models and rules that a configuration names."""
     settings = RuleSettings(config.max_tokens, config.length_limit, config.format_pattern)
     sources: dict[str, RewardSource] = {}
+    models: list[RewardModel] = []
     for name in config.reward_weights:
         if name in config.reward_models:
             field = "reward_model" if "reward_model" in inputs else f"reward_model.{name}"
-            sources[name] = _open_model(inputs[field], inputs["model"].name, tokenizer, dtype, config.reward_by_text)
+            artifact, policy = inputs[field], inputs["model"].name
+            model, sources[name] = _open_model(artifact, policy, tokenizer, dtype, config.reward_by_text)
+            models.append(model)
         else:
             sources[name] = by_rule(RULES[name], settings)
-    return Rewards(sources, config.reward_weights, tokenizer)
+    return Rewards(sources, config.reward_weights, tokenizer, models)
 
 
 def replied_of(prompts: Sequence[Prompt], rollouts: Rollouts, tokenizer: TextTokenizer) -> list[Replied]:
@@ -121,13 +131,13 @@ def score_fitting(model: RewardModel, completions: Sequence[Completion], pad_id:
 
 def _open_model(
     artifact: Artifact, policy: str, tokenizer: TextTokenizer, dtype: torch.dtype, may_read_text: bool
-) -> RewardSource:
+) -> tuple[RewardModel, RewardSource]:
     own = TextTokenizer.load(artifact.path)
     model = load_reward_model(artifact.path, dtype).eval()
     if own.fingerprint == tokenizer.fingerprint:
-        return by_tokens(model, tokenizer.pad_id)
+        return model, by_tokens(model, tokenizer.pad_id)
     if may_read_text:
-        return by_text(model, own)
+        return model, by_text(model, own)
     raise TrainingError(
         f"{artifact.name} and {policy} have different tokenizers: the policy's token ids mean other text to it",
         hint="set reward_by_text: true to let it read the replies' text, or train a reward model of the same family",

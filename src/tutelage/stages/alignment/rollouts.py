@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -12,17 +11,12 @@ from torch import Tensor, nn
 
 from tutelage.data.batches import Batch
 from tutelage.data.completions import Completion, PackedCompletions, pack_completions, pad_completions
-from tutelage.data.tokenizer import TextTokenizer
-from tutelage.errors import TrainingError
-from tutelage.generation.engine import Engine
-from tutelage.generation.rollout import Rollouts, roll_out
-from tutelage.generation.sampling import Sampling
-from tutelage.model.transformer import CausalLM
+from tutelage.generation.rollout import Rollouts
 from tutelage.objectives.advantages import flat_groups, token_rewards
 from tutelage.objectives.kl import adaptive_kl_coef
 from tutelage.objectives.masked import masked, masked_mean, masked_sum
-from tutelage.stages.alignment.rewards import Prompt, Rewards, Scores
-from tutelage.stages.alignment.settings import RolloutConfig
+from tutelage.stages.alignment.drawing import Drawer
+from tutelage.stages.alignment.rewards import Scores
 from tutelage.stages.sample import request_seed
 from tutelage.training.source import epoch_positions
 
@@ -69,45 +63,40 @@ class RolloutBatch:
 class RolloutSource:
     """On-policy steps: the next rollout batch is drawn only when it is asked for. See StepSource.
 
-    `model` is what is trained, `policy` the language model in it; `ref` gives the reference's log-probs.
+    `model` is what is trained, `drawer` has the language model in it; `ref` gives the reference's log-probs.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        policy: CausalLM,
         ref: Callable[[Batch], Tensor],
-        rewards: Rewards,
+        drawer: Drawer,
         estimate: Callable[[Judged], Estimate],
-        tokenizer: TextTokenizer,
-        prompts: Sequence[Prompt],
-        config: RolloutConfig,
-        seed: int,
         *,
         start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None,
         critic_warmup_batches: int = 0,
         replay: Callable[[int], Batch] | None = None,
     ) -> None:
-        self.model, self.policy, self.ref = model, policy, ref
-        self.rewards, self.estimate, self.replay = rewards, estimate, replay
-        self.tokenizer, self.prompts, self.config, self.seed = tokenizer, prompts, config, seed
+        self.model, self.ref, self.drawer = model, ref, drawer
+        self.estimate, self.replay = estimate, replay
+        self.tokenizer, self.config, self.seed = drawer.tokenizer, drawer.config, drawer.seed
         self.start_critic, self.critic_warmup_batches = start_critic, critic_warmup_batches
-        self.kl_coef = config.kl_coef
-        self.counts: Counter[str] = Counter()  # replies, those without a reward, and rewards given by name
-        self.steps_a_batch = config.num_epochs * config.num_minibatches
-        self.num_steps = config.num_rollout_batches * self.steps_a_batch
+        self.kl_coef = self.config.kl_coef
+        self.steps_a_batch = self.config.num_epochs * self.config.num_minibatches
+        self.num_steps = self.config.num_rollout_batches * self.steps_a_batch
 
     def resumable(self, step: int) -> bool:
         """Between rollout batches: the next one follows from the weights, the seed and the state."""
         return step % self.steps_a_batch == 0
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The adaptive KL coefficient, and what was counted."""
-        return {"kl_coef": self.kl_coef, "counts": dict(self.counts)}
+        """The adaptive KL coefficient, the prompts taken so far, and what was counted."""
+        return {"kl_coef": self.kl_coef, **self.drawer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See StepSource."""
-        self.kl_coef, self.counts = float(state["kl_coef"]), Counter(state["counts"])
+        self.kl_coef = float(state["kl_coef"])
+        self.drawer.load_state_dict(state)
 
     def steps(self, start: int) -> Iterator[list[RolloutBatch]]:
         """See StepSource."""
@@ -125,21 +114,22 @@ class RolloutSource:
     @torch.no_grad()
     def _rollout_batch(self, number: int) -> RolloutBatch:
         self.model.eval()
-        prompts, groups, rollouts = self._roll_out(number)
-        scores = self._scores(number, prompts, rollouts)
+        drawn = self.drawer.draw(number)
+        rollouts, scores = drawn.rollouts, drawn.scores
         completions, rows = _without_unrewarded(rollouts, scores.total, self.tokenizer.pad_id)
         mask = rows.targets_BT >= 0
         packed = pack_completions(completions, self.tokenizer.pad_id)
         logprobs, entropies, values = self._outputs(packed, mask)
         ref_logprobs = one_a_row(packed, self.ref(packed.rows), mask)
         warmup = number < self.critic_warmup_batches
-        judged = Judged(scores.total, groups, logprobs - ref_logprobs, values, mask, self.kl_coef)
+        judged = Judged(scores.total, drawn.groups_B, logprobs - ref_logprobs, values, mask, self.kl_coef)
         if number == 0 and self.start_critic is not None:
             self.start_critic(self.model, packed, judged)
             judged = judged._replace(values_BT=self._outputs(packed, mask)[2])
         estimate = self.estimate(judged)
         metrics = {
             **self._metrics(rollouts, scores, judged, entropies),
+            **drawn.metrics,
             **estimate.metrics,
             "objective/logprob_gap": _logprob_gap(rollouts, completions, logprobs),
         }
@@ -155,33 +145,6 @@ class RolloutSource:
         outputs = token_outputs(self.model, packed.rows, self.config.temperature)
         logprobs, entropies, values = (one_a_row(packed, output, mask_BT) for output in outputs)
         return logprobs, entropies, values
-
-    def _roll_out(self, number: int) -> tuple[list[Prompt], Tensor, Rollouts]:
-        """Prompts (each as often as it is replied to), the group of each reply, and the replies."""
-        num_prompts, num_replies = self.config.shape
-        chosen = epoch_positions(number * num_prompts, num_prompts, len(self.prompts), self.seed)
-        prompts = [self.prompts[index] for index in chosen for _ in range(num_replies)]
-        groups = torch.arange(num_prompts).repeat_interleave(num_replies)
-        seeds = [request_seed(self.seed, number, place) for place in range(len(prompts))]
-        engine = Engine(self.policy, self.tokenizer.stop_ids, self.tokenizer.pad_id, len(prompts))
-        sampling = Sampling(self.config.max_tokens, self.config.temperature)
-        return prompts, groups, roll_out(engine, [prompt.ids for prompt in prompts], sampling, seeds)
-
-    def _scores(self, number: int, prompts: Sequence[Prompt], rollouts: Rollouts) -> Scores:
-        """Combined rewards, less the penalty for a missing end of turn. TrainingError if no reply has any."""
-        scores = self.rewards(prompts, rollouts)
-        known = ~scores.total.isnan()
-        self.counts.update(replies=len(known), unrewarded=int((~known).sum()))
-        self.counts.update({f"rewards/{name}": int((~own.isnan()).sum()) for name, own in scores.by_name.items()})
-        if not known.any():
-            raise TrainingError(
-                f"no reply of rollout batch {number} got a reward that is a number: {', '.join(scores.by_name)} gave "
-                "NaN throughout",
-                hint="look at the reward model's weights and context, or at the prompts' answers",
-            )
-        finished = torch.tensor(rollouts.finished(self.tokenizer.end_of_turn_id))
-        penalised = torch.where(finished, scores.total, scores.total - self.config.missing_end_penalty)
-        return scores._replace(total=penalised)
 
     def _metrics(self, rollouts: Rollouts, scores: Scores, judged: Judged, entropies: Tensor) -> dict[str, float]:
         known, mask = ~judged.scores_B.isnan(), judged.mask_BT

@@ -212,6 +212,11 @@ class GRPOConfig(GroupConfig):
         default=None, gt=0, description="How far the ratio π/π_old may fall; default: by `normalisation`."
     )
     clip_range_high: float | None = Field(default=None, gt=0, description="How far it may rise; default: the same.")
+    resample_attempts: int = Field(
+        default=0,
+        ge=0,
+        description="How often groups of one score are drawn again, with the next prompts; what is left stays.",
+    )
 
 
 class RLOOConfig(GroupConfig):

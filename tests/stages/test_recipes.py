@@ -1,0 +1,41 @@
+"""Recipes that go on from one another: what they share is equal, so that it is not made twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tutelage.run.recipe import load_recipe
+from tutelage.stages import STAGES
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHARED = (
+    "atlas",
+    "corpus",
+    "tokenizer",
+    "tokens",
+    "base",
+    "instruct",
+    "replies",
+    "preferences",
+    "reward",
+    "ppo",
+    "dpo",
+)
+
+
+def test_the_comparison_of_methods_goes_on_from_the_quickstart() -> None:
+    quickstart, methods = (
+        load_recipe(RECIPES / f"{name}.yaml", STAGES) for name in ("quickstart", "preference-methods")
+    )
+    assert set(SHARED) == quickstart.stages.keys() & methods.stages.keys()
+    for name in SHARED:
+        assert methods.stages[name] == quickstart.stages[name], name
+        assert methods.stage_seed(name) == quickstart.stage_seed(name), name
+
+
+def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else() -> None:
+    recipe = load_recipe(RECIPES / "preference-methods.yaml", STAGES)
+    for method in ("ppo", "grpo", "rloo", "dpo", "ipo", "kto"):
+        first, *others = (recipe.stages[name].model_dump() for name in (method, f"{method}-1", f"{method}-2"))
+        assert first["model"] == "instruct"
+        assert [{**other, "seed": None} for other in others] == [first, first]
