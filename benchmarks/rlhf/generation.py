@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 import transformers
-from sides import arguments, best_setting, in_turn, report
+from llama import SHAPE
+from sides import a_few, arguments, best_setting, in_turn, report
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tutelage.generation.engine import Engine, Reply, Request
@@ -16,9 +17,6 @@ from tutelage.model.config import model_config_from_dict
 from tutelage.model.transformer import CausalLM
 
 BATCH, PROMPT, NEW = 32, 64, 128
-SHAPE = {"vocab_size": 16_384, "hidden_size": 384, "intermediate_size": 1_024, "num_hidden_layers": 6,
-         "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 64, "max_position_embeddings": 512,
-         "rms_norm_eps": 1e-5, "tie_word_embeddings": True}  # fmt: skip
 COMPILED = "static cache, torch.compile"
 
 
@@ -61,7 +59,7 @@ def main() -> None:
             return Engine(ours, [], 0, BATCH).generate(requests)
 
         net.forward = plain_forward
-        settings = peer_settings(net, ids, **sampling)
+        settings = a_few(peer_settings(net, ids, **sampling), chosen.quick)
         best = best_setting(settings)
         mine, theirs = in_turn(run, settings[best], chosen.rounds)
         net.forward = plain_forward

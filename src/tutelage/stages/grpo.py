@@ -46,10 +46,14 @@ NORMALISATIONS: Mapping[str, Normalisation] = {
 
 def run(config: GRPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy against rewards relative to its other replies to the same prompt."""
+    reinforce(config, inputs, run, method(config))
+
+
+def method(config: GRPOConfig) -> Method:
+    """Advantages and loss as the configuration has them."""
     scale = config.scale or NORMALISATIONS[config.normalisation].scale
-    method = Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config),
-                    resample_attempts=config.resample_attempts)  # fmt: skip
-    reinforce(config, inputs, run, method)
+    return Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config),
+                  resample_attempts=config.resample_attempts)  # fmt: skip
 
 
 def estimate(judged: Judged, scale: Scale, *, kl_in_score: bool = False) -> Estimate:

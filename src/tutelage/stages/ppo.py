@@ -25,10 +25,14 @@ from tutelage.stages.configs import PPOConfig
 
 def run(config: PPOConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a policy and its critic against rewards, leashed by KL to the model it starts from."""
-    method = Method("ppo", partial(estimate, config=config), _step(config),
-                    partial(PolicyWithValue, seed=run.seed), partial(start_critic, gamma=config.gamma),
-                    config.critic_warmup_batches)  # fmt: skip
-    reinforce(config, inputs, run, method)
+    reinforce(config, inputs, run, method(config, run.seed))
+
+
+def method(config: PPOConfig, seed: int) -> Method:
+    """Advantages, loss and critic as the configuration has them; the seed is the critic's."""
+    return Method("ppo", partial(estimate, config=config), _step(config),
+                  partial(PolicyWithValue, seed=seed), partial(start_critic, gamma=config.gamma),
+                  config.critic_warmup_batches)  # fmt: skip
 
 
 def estimate(judged: Judged, config: PPOConfig) -> Estimate:

@@ -60,7 +60,7 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     model = method.with_critic(policy)
     drawer = Drawer(policy, rewards, tokenizer, prompts, config, run.seed, method.resample_attempts)
     source = RolloutSource(
-        model, _reference(ref, config.temperature), drawer, method.estimate, start_critic=method.start_critic,
+        model, frozen_logprobs(ref, config.temperature), drawer, method.estimate, start_critic=method.start_critic,
         critic_warmup_batches=method.critic_warmup_batches,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
@@ -116,7 +116,9 @@ def usable_prompts(
     return answered
 
 
-def _reference(ref: CausalLM, temperature: float) -> Callable[[Batch], Tensor]:
+def frozen_logprobs(ref: CausalLM, temperature: float) -> Callable[[Batch], Tensor]:
+    """The reference's log-probs [B, T] of the targets of rows, 0 where there is none."""
+
     def logprobs(rows: Batch) -> Tensor:
         fields = rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT
         with adapters_off(ref):
