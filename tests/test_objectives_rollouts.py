@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tutelage.objectives.advantages import combine_rewards, gae, grpo_advantages, normalise, rloo_advantages
+from tutelage.objectives.advantages import (
+    combine_rewards,
+    flat_groups,
+    gae,
+    grpo_advantages,
+    has_spread,
+    normalise,
+    rloo_advantages,
+)
 from tutelage.objectives.distill import distillation_loss
 from tutelage.objectives.kl import adaptive_kl_coef
 from tutelage.objectives.masked import masked_mean, masked_var, masked_whiten
@@ -193,3 +201,14 @@ def test_dpo_has_the_optimum_of_the_rewards_that_its_pairs_come_from() -> None:
 
     assert gradient_at(best).abs().max() < 1e-12
     assert gradient_at(ref).abs().max() > 1e-3
+
+
+@given(st.floats(-100, 100, width=32), st.integers(2, 17))
+def test_equal_scores_have_no_spread_whatever_their_mean_rounds_to(score: float, size: int) -> None:
+    scores, groups = torch.full((size,), score), torch.zeros(size, dtype=torch.long)
+    assert not has_spread(scores, groups).any()
+    assert flat_groups(scores, groups) == 1
+    scores[-1] = torch.nextafter(scores[0], torch.tensor(1000.0))
+    assert has_spread(scores, groups).all()
+    scores[-1] = torch.nan
+    assert not has_spread(scores, groups).any()

@@ -14,8 +14,9 @@ from lxml import etree
 from report_fixture import MODELS, publish, result_rows, sample_rows, whole_lifecycle, write_json
 
 from tutelage.evaluation.report.facts import RunFacts, StageFacts, gather
+from tutelage.evaluation.report.judge import Cell, Verdict
 from tutelage.evaluation.report.method_tables import as_data, tables
-from tutelage.evaluation.report.methods import compare, other_seeds, repeats
+from tutelage.evaluation.report.methods import compare, labelled, other_seeds, repeats
 from tutelage.evaluation.report.page import Report, as_json, render
 from tutelage.run.artifacts import ArtifactType
 
@@ -89,6 +90,25 @@ def test_costs_are_those_that_not_all_methods_have(report: Report) -> None:
     assert ppo.seconds == pytest.approx(84.9 * 5 / 3)
     assert (ppo.models, ppo.parameters, ppo.generated_tokens) == (3, 3_936_000, 214_000)
     assert (ppo.peak_memory, dpo.peak_memory) == (1_200_000_000, 800_000_000)
+
+
+def test_one_model_under_two_labels_counts_once(report: Report) -> None:
+    stages = []
+    for stage in report.run.stages:
+        again = [replace(given, field="models.hot") for given in stage.inputs if given.field == "models.dpo"]
+        stages.append(replace(stage, inputs=[*stage.inputs, *again]))
+    assert "hot" in labelled(stages)
+    (comparison,) = compare(stages, report.results)
+    assert "hot" not in [label for method in comparison.methods for label in method.labels]
+
+
+def test_another_seed_that_fails_what_is_asked_is_shown(report: Report) -> None:
+    failed = Cell(0.1, 100, 0.05, 0.2, ">= 0.9", met=False)
+    verdict = Verdict("It refuses", "share", "harmful", None, "refusal_rate", {"dpo-1": failed})
+    page = render(replace(report, verdicts=[*report.verdicts, verdict]))
+    tree = etree.fromstring(page.encode())
+    claims = next(section for section in tree.iter("section") if section.get("id") == "claims")
+    assert "dpo-1" in "".join(claims.itertext())
 
 
 def test_what_a_manifest_does_not_tell_is_not_made_up(report: Report) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,8 @@ def test_a_run_writes_what_the_architecture_says(tmp_path: Path) -> None:
     assert made.inputs["corpus"].fingerprint == read_manifest(tmp_path / "run/corpus").fingerprint
     assert made.metrics == {"validation/loss": 0.25, "broken": "nan"}
     assert {"python", "torch", "tutelage"} <= made.versions.keys()
-    assert made.peak_memory is None or made.peak_memory > 1_000_000
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        assert (made.peak_memory or 0) > 1_000_000
 
 
 def test_a_second_run_does_nothing(tmp_path: Path) -> None:

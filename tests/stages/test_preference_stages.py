@@ -149,7 +149,7 @@ def test_labelled_replies_that_cannot_be_learnt_from(tmp_path: Path) -> None:
     run = train(
         tmp_path / "some",
         "kto",
-        [*good, empty, long, {**good[2], "label": "no"}, {**pair, "rejected": pair["chosen"]}],
+        [*good, empty, long, {**good[2], "label": "no"}, {**pair, "rejected": pair["chosen"] + " "}],
         num_steps=1,
     )
     assert "1 replies are longer than the context of 48 tokens and were dropped" in run.notes

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.data.completions import Completion, completion_of
+from tutelage.data.pairs import same_words
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError
 
@@ -56,7 +57,7 @@ def render_labelled(tokenizer: TextTokenizer, rows: Iterable[Row], context: int)
     num_too_long = num_unusable = 0
     for row in rows:
         for text, finished, desirable in _sides(row):
-            if not isinstance(desirable, bool) or not text.strip() or row.get("chosen", 0) == row.get("rejected", 1):
+            if not isinstance(desirable, bool) or not text.strip() or ("chosen" in row and same_words(row)):
                 num_unusable += 1
                 continue
             completion = completion_of(tokenizer, row["prompt"], text, finished)

@@ -58,6 +58,11 @@ class PairSet:
         return notes
 
 
+def same_words(row: Mapping[str, Any]) -> bool:
+    """Whether a pair's two sides are one reply, white space around it aside."""
+    return bool(row["chosen"].strip() == row["rejected"].strip())
+
+
 def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], context: int) -> PairSet:
     """Render preference rows; over-long ones are dropped and counted, never cut. DataError if none is left."""
     pairs: dict[str, list[Pair]] = {"train": [], "validation": []}
@@ -66,7 +71,7 @@ def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], co
         if "chosen" not in row:
             num_unpaired += 1
             continue
-        if row["chosen"].strip() == row["rejected"].strip() or not row["chosen"].strip() or not row["rejected"].strip():
+        if same_words(row) or not row["chosen"].strip() or not row["rejected"].strip():
             num_equal += 1
             continue
         if not _possible(row):

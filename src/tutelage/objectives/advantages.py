@@ -151,7 +151,13 @@ class _Groups(NamedTuple):
     @property
     def spread(self) -> Tensor:
         """Whether any two known scores of each row's group differ."""
-        return self.total((self.scores - self.mean).abs()) >= 1e-6
+        return self._furthest("amax", -torch.inf) > self._furthest("amin", torch.inf)
+
+    def _furthest(self, reduce: str, start: float) -> Tensor:
+        """Each row's group's greatest or least known score."""
+        scores = torch.where(self.known, self.scores, start)
+        found = torch.full_like(scores, start).scatter_reduce(0, self.labels, scores, reduce)
+        return found[self.labels]
 
     def total(self, values_N: Tensor) -> Tensor:
         """Each row's group sum of the known values."""

@@ -211,7 +211,7 @@ def preferences(files: Iterable[SourceFile], validation_share: float, log: Probl
         for record in records(file, log):
             try:
                 found = preferences_of(record.row)
-                stated = {} if isinstance(found[0], Unpaired) else strength_of(record.row)
+                stated = {} if isinstance(found[0], Unpaired) else _strength(record.row)
             except RowRefused as refused:
                 log.refuse(str(file.path), record.line, refused)
                 continue
@@ -220,6 +220,13 @@ def preferences(files: Iterable[SourceFile], validation_share: float, log: Probl
             for item in found:
                 yield _stored(item, _about(record.row), stated, file.name, position, validation_share)
                 position += 1
+
+
+def _strength(row: Row) -> dict[str, float]:
+    stated = strength_of(row)
+    if _format(row) is RANKING and (own := [name for name in ("margin", "probability") if name in stated]):
+        raise RowRefused(f"a ranking has one `{own[0]}` for all its pairs", "write pairs, or leave it out")
+    return stated
 
 
 def _about(row: Row) -> dict[str, str]:

@@ -11,7 +11,6 @@ from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.claims import DEFAULT_CLAIMS
 from tutelage.evaluation.report.facts import InputFact, gather
 from tutelage.evaluation.report.judge import judge
-from tutelage.evaluation.report.methods import other_seeds
 from tutelage.evaluation.report.page import Report, as_json, render
 from tutelage.evaluation.report.text import clean
 from tutelage.run.artifacts import Artifact
@@ -25,8 +24,7 @@ def run(config: ReportConfig, inputs: Inputs, run: StageRun) -> None:
     tables = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "results"]
     results = _rows(tables, "results.json")
     claims = DEFAULT_CLAIMS if config.claims is None else config.claims
-    hidden = other_seeds(facts.stages)
-    verdicts = judge(claims, [row for row in results if str(row.get("model")) not in hidden], facts.stages)
+    verdicts = judge(claims, results, facts.stages)
     title = config.title or str(facts.recipe.get("name") or run.directory.parent.name)
     given = [InputFact(field, artifact.name, artifact.fingerprint) for field, artifact in inputs.items()]
     report = Report(title, facts, results, _rows(tables, "samples.json"), verdicts, run.name, given)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from tutelage.errors import TrainingError
+from tutelage.errors import ArtifactError, TrainingError
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import whole
 from tutelage.parallel.world import World
@@ -96,7 +96,7 @@ class Loop:
     def _normalise(self, count: Tensor) -> float:
         """Divide the gradients by the step's count, clip them, and give their norm before clipping."""
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        torch._foreach_mul_(gradients, 1.0 / max(float(count), 1.0))
+        torch._foreach_mul_(gradients, 1.0 / (float(count) or 1.0))
         norm = float(whole(torch.nn.utils.get_total_norm(gradients)))
         if math.isfinite(norm) and norm > self.settings.max_grad_norm:
             torch._foreach_mul_(gradients, self.settings.max_grad_norm / norm)
@@ -182,7 +182,12 @@ def _resume(loop: Loop, source: StepSource[Any], run: StageRun) -> int:
             run.journal.rewind(0)
         return 0
     step, state = load_checkpoint(path, loop.model, loop.optimizers)
-    source.load_state_dict(state)
+    try:
+        source.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is of another version: {error!r}", hint=f"remove {path.parent} to start this stage afresh"
+        ) from error
     loop.last_good = str(path)
     if loop.world.is_main:
         run.journal.rewind(step)

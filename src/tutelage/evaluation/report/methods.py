@@ -72,18 +72,6 @@ class Comparison:
     before: Mapping[Measure, Spread] = field(default_factory=dict)
 
 
-def repeats(stages: Sequence[StageFacts]) -> set[str]:
-    """Names of the stages that differ from an earlier one in nothing but the seed."""
-    seen: list[Any] = []
-    found = set()
-    for stage in stages:
-        recipe = _recipe(stage)
-        if recipe in seen and stage.inputs:
-            found.add(stage.name)
-        seen.append(recipe)
-    return found
-
-
 def labelled(stages: Sequence[StageFacts]) -> dict[str, StageFacts]:
     """Label → the stage that made the evaluated model."""
     by_name = {stage.name: stage for stage in stages}
@@ -97,13 +85,23 @@ def labelled(stages: Sequence[StageFacts]) -> dict[str, StageFacts]:
 
 def other_seeds(stages: Sequence[StageFacts]) -> set[str]:
     """Labels of the evaluated models that differ from an earlier one in nothing but the seed."""
-    repeated = repeats(stages)
-    return {label for label, stage in labelled(stages).items() if stage.name in repeated}
+    return {label for part in compare(stages, []) for method in part.methods for label in method.labels[1:]}
+
+
+def repeats(stages: Sequence[StageFacts]) -> set[str]:
+    """Names of the stages that made those models, but for what another stage starts from."""
+    models = labelled(stages)
+    names = {models[label].name for label in other_seeds(stages)}
+    taken = (given for stage in stages if stage.name not in names for given in stage.inputs)
+    return names - {given.stage for given in taken if not given.field.startswith("models.")}
 
 
 def compare(stages: Sequence[StageFacts], results: Sequence[Row]) -> list[Comparison]:
-    """A comparison for every model that two or more evaluated models start from."""
-    models = labelled(stages)
+    """A comparison for every model that two or more evaluated models start from; a model counts once."""
+    models: dict[str, StageFacts] = {}
+    for label, stage in labelled(stages).items():
+        if stage.name not in {known.name for known in models.values()}:
+            models[label] = stage
     starts: dict[str, list[str]] = {}
     for label, stage in models.items():
         for start in (given.artifact for given in stage.inputs if given.field == "model"):
@@ -121,8 +119,8 @@ def _comparison(
     groups = _groups(models)
     ancestors = {label: _ancestors(stage, stages) for label, stage in models.items()}
     shared = set.intersection(*ancestors.values())
-    settings = {group[0]: _settings(models[group[0]]) for group in groups}
-    common = set.intersection(*map(set, settings.values())) if len(groups) > 1 else set()
+    settings = {group[0]: _settings(models[group[0]], stages) for group in groups}
+    common = set.intersection(*map(set, settings.values()))
     methods = []
     for group in groups:
         own = [models[label] for label in group]
@@ -195,9 +193,9 @@ def _ancestors(stage: StageFacts, stages: Sequence[StageFacts]) -> set[str]:
     return wanted
 
 
-def _settings(stage: StageFacts) -> list[str]:
-    """Dotted names of everything that can be set, inputs and the seed left out."""
-    inputs = {given.field.split(".")[0] for given in stage.inputs}
+def _settings(stage: StageFacts, stages: Sequence[StageFacts]) -> list[str]:
+    """Dotted names of everything that can be set; the seed is left out, and what is an input of any stage."""
+    inputs = {given.field.split(".")[0] for other in stages for given in other.inputs}
     return [name for name in _leaves(stage.config) if name.split(".")[0] not in {*inputs, "stage", "seed"}]
 
 

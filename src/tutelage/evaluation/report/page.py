@@ -60,7 +60,9 @@ def _printable(value: Any) -> Any:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    run, hidden, again = report.run, other_seeds(report.run.stages), repeats(report.run.stages)
+    run, again = report.run, repeats(report.run.stages)
+    failed = {label for verdict in report.verdicts for label, cell in verdict.cells.items() if cell.met is False}
+    hidden = other_seeds(run.stages) - failed
     # one seed of each method is shown at length; the others stand in the table of methods and under every stage
     shown = replace(run, stages=[stage for stage in run.stages if stage.name not in again])
     results = [row for row in report.results if str(row.get("model")) not in hidden]

@@ -1,7 +1,7 @@
 """Replies to learn from: prompts in order, a group of replies to each, their scores; groups that teach nothing again.
 
 Drawing again is the dynamic sampling of DAPO (arXiv 2503.14476, section 3.2): a group whose replies all have one score
-gives no gradient, and another prompt's group takes its place.
+gives no gradient of its scores, and another prompt's group takes its place.
 """
 
 from __future__ import annotations
