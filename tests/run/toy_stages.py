@@ -96,10 +96,10 @@ def train(config: TrainConfig, inputs: Inputs, run: StageRun) -> None:
         for now in range(step + 1, config.steps + 1):
             weights = hashlib.sha256(f"{weights} {now}".encode()).hexdigest()
             (run.directory / "half-written.tmp").write_text("left by a kill unless removed")
+            run.journal.log(now, {"loss": 1 / now})  # before the checkpoint, as `fit` does: a kill may fall between
             beside = checkpoint.with_suffix(".tmp")
             beside.write_text(json.dumps([now, weights]))
             beside.replace(checkpoint)
-            run.journal.log(now, {"loss": 1 / now})
             bar.advance(1, loss=1 / now)
             time.sleep(config.pause)
             if now == config.stop_at:

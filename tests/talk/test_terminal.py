@@ -47,7 +47,11 @@ class Terminal:
 
     def rest(self) -> str:
         """Everything until the program leaves."""
+        deadline = time.monotonic() + 60
         while True:
+            assert time.monotonic() < deadline, self.seen
+            if not select.select([self.handle], [], [], 0.2)[0]:
+                continue
             try:
                 piece = os.read(self.handle, 65536)
             except OSError:
