@@ -16,8 +16,8 @@ import trl
 from datasets import Dataset
 from llama import Work, peer_tokenizer, prompt_ids, save_nets, text_of, whole_replies, work_of
 from rollouts import even_rewards, even_share, learn_from, our_side
-from sides import arguments, equal_or_exit, gaps, report
-from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns, worth_trying
+from sides import arguments, gaps
+from trainers import Ours, compare_steps, compiled, logged, optimizer, peer_arguments, quiet
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig as PeerConfig
 from trl import GRPOTrainer
@@ -105,17 +105,9 @@ def main() -> None:
     size = work_of(chosen.quick)
     with TemporaryDirectory() as folder:
         policy, _ = save_nets(size, Path(folder))
-        agreed = apart(size, policy)
-        tried = worth_trying(SETTINGS, chosen.quick)
-        best = best_trainer(
-            {name: lambda setting=setting: peer(size, policy, 2, setting) for name, setting in tried.items()}
-        )
-        steps = chosen.rounds + 1
-        watch = turns(peer(size, policy, steps, SETTINGS[best]), ours(size, policy, steps))
-    mine, theirs = watch.medians
-    report(f"GRPO step, {size}", f"TRL {trl.__version__} GRPOTrainer", best, 1 / mine, 1 / theirs,
-           "steps/s", 3.0, apart=agreed)  # fmt: skip
-    equal_or_exit(agreed)
+        compare_steps(f"GRPO step, {size}", f"TRL {trl.__version__} GRPOTrainer", chosen, SETTINGS,
+                      lambda steps, setting: peer(size, policy, steps, setting),
+                      lambda steps: ours(size, policy, steps), apart(size, policy))  # fmt: skip
 
 
 if __name__ == "__main__":

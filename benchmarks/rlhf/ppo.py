@@ -23,9 +23,9 @@ import trl
 from datasets import Dataset
 from llama import PAD, Work, peer_tokenizer, prompt_ids, save_nets, whole_replies, work_of
 from rollouts import learn_from, our_side
-from sides import arguments, equal_or_exit, gaps, report
+from sides import arguments, gaps
 from torch import Tensor, nn
-from trainers import Ours, best_trainer, compiled, logged, optimizer, peer_arguments, quiet, turns, worth_trying
+from trainers import Ours, compare_steps, compiled, logged, optimizer, peer_arguments, quiet
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from trl.experimental.ppo import PPOConfig as PeerConfig
 from trl.experimental.ppo import PPOTrainer, ppo_trainer
@@ -116,19 +116,12 @@ def apart(work: Work, policy: Path, reward: Path) -> dict[str, float]:
 
 def main() -> None:
     chosen = arguments(__doc__)
-    size, steps = work_of(chosen.quick), chosen.rounds + 1
+    size = work_of(chosen.quick)
     with TemporaryDirectory() as folder:
         nets = save_nets(size, Path(folder))
-        agreed = apart(size, *nets)
-        tried = worth_trying(SETTINGS, chosen.quick)
-        best = best_trainer(
-            {name: lambda setting=setting: peer(size, *nets, 2, setting) for name, setting in tried.items()}
-        )
-        watch = turns(peer(size, *nets, steps, SETTINGS[best]), ours(size, *nets, steps))
-    mine, theirs = watch.medians
-    report(f"PPO step, {size}", f"TRL {trl.__version__} PPOTrainer", best, 1 / mine, 1 / theirs,
-           "steps/s", 3.0, apart=agreed)  # fmt: skip
-    equal_or_exit(agreed)
+        compare_steps(f"PPO step, {size}", f"TRL {trl.__version__} PPOTrainer", chosen, SETTINGS,
+                      lambda steps, setting: peer(size, *nets, steps, setting),
+                      lambda steps: ours(size, *nets, steps), apart(size, *nets))  # fmt: skip
 
 
 if __name__ == "__main__":

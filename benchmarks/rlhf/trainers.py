@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
+from argparse import Namespace
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from sides import a_few, best_setting, clock, seconds
+from sides import a_few, best_setting, clock, equal_or_exit, report, seconds
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
@@ -111,13 +113,26 @@ def worth_trying(settings: Mapping[str, dict[str, Any]], quick: bool) -> dict[st
     return a_few({name: setting for name, setting in settings.items() if name not in slow}, quick)
 
 
-def best_trainer(settings: Mapping[str, Callable[[], Trainer]]) -> str:
-    """The setting whose trainer is quickest in a step after the first, which warms up."""
+def compare_steps(
+    work: str,
+    peer_name: str,
+    chosen: Namespace,
+    settings: Mapping[str, dict[str, Any]],
+    peer: Callable[[int, dict[str, Any]], Trainer],
+    ours: Callable[[int], Callable[[], Any]],
+    agreed: dict[str, float],
+) -> None:
+    """The row of steps a second: the peer in its quickest setting and our side in turn; both are made for n steps."""
 
-    def cost(train: Callable[[], InTurn]) -> float:
-        return min(train().theirs[1:])
+    def cost(setting: dict[str, Any]) -> float:
+        return min(turns(peer(2, setting)).theirs[1:])  # the first step warms up
 
-    return best_setting({name: lambda make=make: turns(make()) for name, make in settings.items()}, cost)
+    tried = worth_trying(settings, chosen.quick)
+    best = best_setting({name: partial(cost, setting) for name, setting in tried.items()}, lambda run: float(run()))
+    steps = chosen.rounds + 1
+    mine, theirs = turns(peer(steps, settings[best]), ours(steps)).medians
+    report(work, peer_name, best, 1 / mine, 1 / theirs, "steps/s", 3.0, apart=agreed)
+    equal_or_exit(agreed)
 
 
 def quiet(trainer: Any) -> Any:

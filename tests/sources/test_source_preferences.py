@@ -124,6 +124,7 @@ def test_how_strongly_a_row_prefers_is_kept(stated: dict[str, Any], kept: dict[s
         ({"margin": "much"}, "`margin` is no number"),
         ({"margin": float("nan")}, "`margin` is no number"),
         ({"margin": 10**400}, "`margin` is no number"),
+        ({"margin": -1}, "`margin` is negative"),
         ({"chosen_rating": 2, "rejected_rating": 5}, "rated below"),
     ],
 )

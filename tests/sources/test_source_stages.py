@@ -149,6 +149,7 @@ def test_ties_and_repeats_of_rankings_are_counted_and_strengths_are_kept(tmp_pat
         {"prompt": "Q", "responses": ["A", "A", "B"], "ranks": [1, 2, 3]},
         {"prompt": "Q", "chosen": "A", "rejected": "B", "chosen_rating": 4, "rejected_rating": 1, "probability": 0.9},
         {"prompt": "Q", "chosen": "A", "rejected": "B", "probability": 7},
+        {"prompt": "Q", "responses": ["A", "B", "C"], "ranks": [1, 2, 3], "margin": 3},
     ]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
     run = make_run("preferences")
@@ -156,7 +157,8 @@ def test_ties_and_repeats_of_rankings_are_counted_and_strengths_are_kept(tmp_pat
     stored = list(read_jsonl(run.directory / "preferences.jsonl"))
     assert [row["weight"] for row in stored] == pytest.approx([1 / 6, 1 / 6, 1])
     assert (stored[-1]["margin"], stored[-1]["probability"]) == (3, 0.9)
-    assert (run.metrics["pairs"], run.metrics["ties"], run.metrics["problems"]) == (3, 1, 2)
+    assert (run.metrics["pairs"], run.metrics["ties"], run.metrics["problems"]) == (3, 1, 3)
+    assert any("a ranking has one `margin` for all its pairs" in note for note in run.notes)
     assert "1 pairs of rankings are ties and were left out" in run.notes
 
 

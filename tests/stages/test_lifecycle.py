@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def keys_are(rows: list[dict[str, Any]], required: set[str], optional: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def keys_are(rows: list[dict[str, Any]], required: set[str], optional: Set[str] = frozenset()) -> None:
     for row in rows:
         assert required <= row.keys() <= required | optional, row
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,34 @@ def test_a_damaged_or_foreign_checkpoint_says_what_to_do(tmp_path: Path) -> None
     with pytest.raises(ArtifactError) as caught:
         load_checkpoint(path, model(), [])
     assert "afresh" in caught.value.hint
+
+
+def test_a_checkpoint_of_another_version_says_what_to_do(tmp_path: Path) -> None:
+    class Positioned(IndexedSource[Batch]):
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            self.position = state["position"]
+
+    run = stage_run(tmp_path / "run")
+    net = model()
+    save_checkpoint(run.scratch, 1, net, build_optimizers(net, ADAMW), {}, World())
+    with pytest.raises(ArtifactError, match="is of another version: KeyError") as caught:
+        fit(net, Positioned(6, lambda step: micro_batches(step, 4)), next_token_step, ADAMW, OFTEN, run)
+    assert str(run.scratch) in caught.value.hint
+
+
+def test_weights_of_rows_are_relative() -> None:
+    def weighing(weight: float) -> tuple[list[Tensor], float]:
+        def step(net: nn.Module, batch: Batch) -> LossOutput:
+            output = next_token_step(net, batch)
+            return replace(output, loss_sum=output.loss_sum * weight, count=output.count * weight)
+
+        net = model()
+        metrics = Loop(net, build_optimizers(net, ADAMW), ADAMW, 4, World()).step(0, micro_batches(0, 4), step)
+        return [parameter.detach() for parameter in net.parameters()], metrics["grad_norm"]
+
+    (light, small), (plain, norm) = weighing(1e-4), weighing(1.0)
+    assert small == pytest.approx(norm, rel=1e-4)
+    assert_close(light, plain, rtol=1e-3, atol=1e-5)
 
 
 def step_with(max_norm: float) -> tuple[list[Tensor], float]:

@@ -91,7 +91,8 @@ def render_pairs(tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]], co
             f"no preference pair is left to train on: {num_too_long} are longer than the context of {context} tokens, "
             f"{num_equal} state no preference, {num_unpaired} are single labelled replies, {num_impossible} have a "
             "weight, margin or probability that cannot be",
-            hint="use shorter prompts and replies, or a model with a longer context",
+            hint="mend what most are counted under: shorten them or use a model with a longer context, give two "
+            "replies that differ, write numbers from 0 on",
         )
     return PairSet(pairs["train"], pairs["validation"], num_too_long, num_equal, num_unpaired, num_impossible)
 

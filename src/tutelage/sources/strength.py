@@ -32,8 +32,11 @@ def strength_of(row: Row) -> dict[str, float]:
 
 def _margin(row: Row) -> float | None:
     margin = _number(row, "margin")
-    if margin is None:
-        margin = next((found for names in RATINGS if (found := _difference(row, *names)) is not None), None)
+    if margin is not None:
+        if margin < 0:
+            raise RowRefused("`margin` is negative", "swap chosen and rejected, or write how much better chosen is")
+        return margin
+    margin = next((found for names in RATINGS if (found := _difference(row, *names)) is not None), None)
     if margin is not None and margin < 0:
         raise RowRefused("the chosen reply is rated below the rejected one", "swap them, or mend the ratings")
     return margin

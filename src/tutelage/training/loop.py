@@ -77,7 +77,7 @@ class Loop:
             output = step_fn(self.model, batch)
             self._check_losses(output.loss_sum.detach(), number, turn)
             loss_sum = output.loss_sum if counts else output.loss_sum * 0
-            loss_sum.backward()  # type: ignore[no-untyped-call]  # torch's annotation
+            torch.autograd.backward(loss_sum)
             if not counts:
                 continue
             count = count + output.count.detach().float()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -111,9 +112,9 @@ class RolloutConfig(FineTuneConfig):
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.05, decay_share=0.3)
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int]:
         """Prompts of a rollout batch, and replies to each."""
-        raise NotImplementedError
 
     @property
     def num_rollouts(self) -> int:
