@@ -34,7 +34,7 @@ class Engine:
         max_slots: int = 64,
         tokenizer: TextTokenizer | None = None,
     ) -> None:
-        self.config, self._dtype = model.config, model.compute_dtype
+        self.config = model.config
         self._forward = forward_of(model, pad_id)
         self.stop_ids = frozenset(stop_ids)
         self.pad_id = pad_id
@@ -78,11 +78,11 @@ class Engine:
         queue = deque(enumerate(requests))
         num_slots = min(self.max_slots, len(requests))
         capacity = max(self._limit(request) + len(request.prompt_ids) for request in requests)
-        cache = SlotCache(self.config, num_slots, capacity, self._dtype)
+        cache = SlotCache(self.config, num_slots, capacity, self._forward.cache_dtype)
         longest = max(map(self._limit, requests))
         slots = Slots(num_slots, longest, self.config.vocab_size, self._tokenizer)
         stop_ids = torch.tensor(sorted(self.stop_ids), dtype=torch.long)
-        logits_NV = torch.empty(0, self.config.vocab_size, dtype=self._dtype)
+        logits_NV = torch.empty(0, self.config.vocab_size, dtype=self._forward.logits_dtype)
         while queue or len(slots.busy_N):
             free = slots.free
             if queue and (len(free) * 4 >= len(slots) or len(free) == len(slots)):

@@ -20,6 +20,8 @@ class Forward(Protocol):
     """One model's way of decoding. `needs_idle_slots`: whether a step computes slots that nobody uses, too."""
 
     needs_idle_slots: bool
+    cache_dtype: torch.dtype
+    logits_dtype: torch.dtype
 
     def admit(self, cache: SlotCache, slots: Tensor, prompts: Sequence[Prompt], rows: Sequence[int]) -> Tensor:
         """Put `prompts[rows[n]]` into `slots[n]`, each distinct prompt computed once; logits [N, V] after each."""
@@ -36,9 +38,10 @@ def forward_of(model: CausalLM, pad_id: int) -> Forward:
 class PackedForward:
     """By the kernel: only the rows in use, each by the same additions whatever its company."""
 
-    needs_idle_slots = False
+    needs_idle_slots, logits_dtype = False, torch.float32
 
     def __init__(self, model: CausalLM) -> None:
+        self.cache_dtype = model.compute_dtype
         self._decoder = PackedDecoder(model)
 
     def admit(self, cache: SlotCache, slots: Tensor, prompts: Sequence[Prompt], rows: Sequence[int]) -> Tensor:
@@ -72,7 +75,7 @@ class TorchForward:
     needs_idle_slots = True
 
     def __init__(self, model: CausalLM, pad_id: int) -> None:
-        dtype = model.compute_dtype
+        self.cache_dtype = self.logits_dtype = dtype = model.compute_dtype
         if any(parameter.dtype != dtype for parameter in model.parameters()):
             model = deepcopy(model).to(dtype)
         self._model, self._pad_id = model, pad_id

@@ -1,32 +1,43 @@
 /* A whole forward of a decoder over a few rows, each one token of one sequence with a key-value cache.
  *
- * Weights are packed in panels of 16 outputs, [N/16][K][16], so that a product reads them once and in order. Every
- * number is computed by the same additions in the same order, however many rows or threads there are: a batch's
- * composition cannot change a reply by a single bit. float32 only; see decoding.py for the build of the arguments.
+ * Weights are packed in panels of 16 outputs, so that a product reads them once and in order: [N/16][K][16] in float32,
+ * or [N/16][K/2][16][2] in bfloat16 for the matrix tiles of AMX, whose products round their left side to bfloat16, too.
+ * The cache is of the same type; sums and everything between products are float32. Every number is computed by the same additions in the same order,
+ * however many rows or threads there are: a batch's composition cannot change a reply by a single bit. See decoding.py
+ * for the build of the arguments.
  */
 #include "kernels.h"
+#include "amx.h"
 
 #define PANEL 16
-#define AHEAD 1024 /* floats of keys and values that are called from memory before they are needed */
+#define AHEAD 4096 /* bytes of keys and values that are called from memory before they are needed */
 #define TILE 6 /* rows by 16 columns: twelve sums in registers, enough to hide the latency of a multiply-add */
 
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef uint16_t halves8 __attribute__((vector_size(16), aligned(2), may_alias));
+typedef uint32_t bits8 __attribute__((vector_size(32)));
 
 typedef struct {
-    const float *norm, *qkv, *qkv_bias, *q_norm, *k_norm, *out, *out_bias;
-    const float *mlp_norm, *gate_up, *gate_up_bias, *down, *down_bias;
+    const void *panels; /* float or bf16, as the model says */
+    const float *bias;
+} Linear;
+
+typedef struct {
+    const float *norm, *q_norm, *k_norm, *mlp_norm;
+    Linear qkv, out, gate_up, down;
 } Layer;
 
 typedef struct {
     i64 layers, hidden, heads, kv_heads, head_dim, inner, vocab;
-    const float *embeddings, *norm, *head, *cosines, *sines; /* tables [positions, head_dim] */
+    const float *embeddings, *norm, *cosines, *sines; /* tables [positions, head_dim] */
+    Linear head;
     const Layer *layer;
     float eps;
-    int threads;
+    int threads, bfloat16;
 } Model;
 
 typedef struct {
-    float *keys, *values; /* [layers, slots, kv_heads, capacity, head_dim] */
+    void *keys, *values; /* float or bf16 [layers, slots, kv_heads, capacity, head_dim] */
     i64 slots, capacity;
 } Cache;
 
@@ -81,11 +92,12 @@ static void tile_of(i64 rows, const float *x, i64 stride, const float *w, i64 de
     }
 }
 
-/* y [rows, width] = x [rows, depth] times packed weights, plus bias; `width` counts what is stored of each row.
- * Rows are a stride apart that is no power of two: six rows at once must not fall into the same set of the cache. */
-static void product(enum Store mode, const float *x, i64 x_stride, const float *packed, const float *bias, float *y,
-                    i64 y_stride, i64 rows, i64 depth, i64 width, int threads) {
-    const i64 step = mode == SWIGLU ? 8 : PANEL;
+static i64 columns(enum Store mode) { return mode == SWIGLU ? PANEL / 2 : PANEL; }
+
+static void product_f32(enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride, i64 rows,
+                        i64 depth, i64 width, int threads) {
+    const float *packed = linear.panels, *bias = linear.bias;
+    const i64 step = columns(mode);
     const i64 panels = (width + step - 1) / step, tiles = (rows + TILE - 1) / TILE;
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(dynamic, 4)
     for (i64 panel = 0; panel < panels; panel++) {
@@ -110,6 +122,66 @@ static void product(enum Store mode, const float *x, i64 x_stride, const float *
     }
 }
 
+/* Room for `rows` left sides of a product, in bfloat16; rows of tiles are no power of two apart, either. */
+static i64 bf16_stride(i64 depth) { return whole(depth, DEPTH) + DEPTH; }
+
+static void round_rows(const float *x, i64 x_stride, bf16 *y, i64 rows, i64 depth) {
+    const i64 stride = bf16_stride(depth);
+    memset(y + rows * stride, 0, (whole(rows, SIDE) - rows) * stride * sizeof *y);
+    for (i64 row = 0; row < rows; row++, x += x_stride, y += stride) {
+        for (i64 k = 0; k < depth; k++) y[k] = to_bf16(x[k]);
+        memset(y + depth, 0, (stride - depth) * sizeof *y);
+    }
+}
+
+static void store_block(enum Store mode, float sums[SIDE][SIDE], const float *bias, float *y, i64 y_stride, i64 rows,
+                        i64 count) {
+    for (i64 row = 0; row < rows; row++, y += y_stride) {
+        if (bias)
+            for (i64 j = 0; j < PANEL; j++) sums[row][j] += bias[j];
+        store(mode, sums[row], y, count);
+    }
+}
+
+static void product_bf16(enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride, i64 rows,
+                         i64 depth, i64 width, int threads, bf16 *left) {
+    const i64 step = columns(mode), panels = (width + step - 1) / step, deep = whole(depth, DEPTH);
+    const i64 stride = bf16_stride(depth);
+    round_rows(x, x_stride, left, rows, depth);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        float sums[2][2][SIDE][SIDE] __attribute__((aligned(64)));
+        amx_begin();
+#pragma omp for schedule(dynamic, 4)
+        for (i64 first = 0; first < panels; first += 2) {
+            const i64 wide = panels - first > 1 ? 2 : 1;
+            const bf16 *w = (const bf16 *)linear.panels + first * PANEL * deep;
+            for (i64 row = 0; row < rows; row += 2 * SIDE) {
+                const i64 tall = rows - row > SIDE ? 2 : 1;
+                amx_tiles(tall, wide, left + row * stride, stride, w, deep, sums);
+                for (i64 i = 0; i < tall; i++)
+                    for (i64 j = 0; j < wide; j++) {
+                        const i64 from = row + i * SIDE, panel = first + j, column = panel * step;
+                        store_block(mode, sums[i][j], linear.bias ? linear.bias + panel * PANEL : 0,
+                                    y + from * y_stride + column, y_stride, rows - from < SIDE ? rows - from : SIDE,
+                                    width - column < step ? width - column : step);
+                    }
+            }
+        }
+        amx_end();
+    }
+}
+
+/* y [rows, width] = x [rows, depth] times packed weights, plus bias; `width` counts what is stored of each row.
+ * Rows are a stride apart that is no power of two: six rows at once must not fall into the same set of the cache. */
+static void product(const Model *m, enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride,
+                    i64 rows, i64 depth, i64 width, bf16 *left) {
+    if (m->bfloat16)
+        product_bf16(mode, x, x_stride, linear, y, y_stride, rows, depth, width, m->threads, left);
+    else
+        product_f32(mode, x, x_stride, linear, y, y_stride, rows, depth, width, m->threads);
+}
+
 static void normalise(const float *x, const float *weight, float *y, i64 width, float eps) {
     float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
@@ -131,7 +203,21 @@ static void turn(const float *x, float *y, const float *cosine, const float *sin
 
 static i64 apart(i64 width) { return width + 16; }
 
-/* Queries are normalised and turned where they are, keys and values go to their place in the cache. */
+/* One head's keys or values to element `place` of the cache. */
+static void keep(int bfloat16, void *cache, i64 place, const float *head, i64 width) {
+    if (!bfloat16)
+        memcpy((float *)cache + place, head, width * sizeof *head);
+    else
+        for (i64 j = 0; j < width; j++) ((bf16 *)cache + place)[j] = to_bf16(head[j]);
+}
+
+static inline __attribute__((always_inline)) v8 load(const int bfloat16, const void *cache, i64 place) {
+    if (!bfloat16) return *(const v8 *)((const float *)cache + place);
+    const halves8 halves = *(const halves8 *)((const bf16 *)cache + place);
+    return (v8)(__builtin_convertvector(halves, bits8) << 16);
+}
+
+/* Queries and keys are normalised and turned where they are, keys and values go to their place in the cache. */
 static void remember(const Model *m, const Layer *l, const Cache *cache, i64 layer, float *qkv, const i64 *slots,
                      const i64 *positions, i64 rows) {
     const i64 E = m->head_dim, H = m->heads, K = m->kv_heads, a_head = cache->capacity * E;
@@ -142,10 +228,12 @@ static void remember(const Model *m, const Layer *l, const Cache *cache, i64 lay
             float *head = qkv + h * E;
             const float *norm = h < H ? l->q_norm : l->k_norm;
             if (norm) normalise(head, norm, head, E, m->eps);
-            turn(head, h < H ? head : cache->keys + place + (h - H) * a_head, cosine, sine, E);
+            turn(head, head, cosine, sine, E);
         }
-        for (i64 k = 0; k < K; k++)
-            memcpy(cache->values + place + k * a_head, qkv + (H + K + k) * E, E * sizeof *qkv);
+        for (i64 k = 0; k < K; k++) {
+            keep(m->bfloat16, cache->keys, place + k * a_head, qkv + (H + k) * E, E);
+            keep(m->bfloat16, cache->values, place + k * a_head, qkv + (H + K + k) * E, E);
+        }
     }
 }
 
@@ -155,20 +243,24 @@ static inline v8 add_neighbours(v8 a, v8 b) {
            __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
 }
 
-/* The dot products of q with 8 keys, of which those from `count` on are copies of the last. width: a multiple of 8. */
-static inline v8 eight_dots(const float *q, const float *keys, i64 count, i64 width) {
-    const float *key[8];
+/* The dot products of q with 8 keys from element `place` on, of which those after `count` are copies of the last.
+ * width: a multiple of 8. */
+static inline __attribute__((always_inline)) v8 eight_dots(const int bfloat16, const float *q, const void *keys,
+                                                           i64 place, i64 count, i64 width) {
+    const i64 size = bfloat16 ? sizeof(bf16) : sizeof(float);
+    i64 key[8];
     v8 sum[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
-        key[i] = keys + (i < count ? i : count - 1) * width;
+        key[i] = place + (i < count ? i : count - 1) * width;
         sum[i] = (v8){0};
     }
     for (i64 j = 0; j < width; j += 8) {
         const v8 part = *(const v8 *)(q + j);
 #pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) sum[i] += part * *(const v8 *)(key[i] + j);
-        for (int line = 0; line < 4; line++) __builtin_prefetch(keys + AHEAD + 8 * j + 16 * line, 0, 3);
+        for (int i = 0; i < 8; i++) sum[i] += part * load(bfloat16, keys, key[i] + j);
+        for (int line = 0; line < size; line++)
+            __builtin_prefetch((const char *)keys + size * (place + 8 * j) + AHEAD + 64 * line, 0, 3);
     }
     const v8 low = add_neighbours(add_neighbours(sum[0], sum[1]), add_neighbours(sum[2], sum[3]));
     const v8 high = add_neighbours(add_neighbours(sum[4], sum[5]), add_neighbours(sum[6], sum[7]));
@@ -177,28 +269,32 @@ static inline v8 eight_dots(const float *q, const float *keys, i64 count, i64 wi
 }
 
 /* out [8 * vectors] = sum of values, weighted. */
-static inline __attribute__((always_inline)) void mix(const int vectors, const float *values, const float *weights,
-                                                      i64 length, i64 width, float share, float *out) {
+static inline __attribute__((always_inline)) void mix(const int bfloat16, const int vectors, const void *values,
+                                                      i64 place, const float *weights, i64 length, i64 width,
+                                                      float share, float *out) {
+    const i64 size = bfloat16 ? sizeof(bf16) : sizeof(float), line = 64 / (8 * size);
     v8 sum[8];
 #pragma GCC unroll 8
     for (int i = 0; i < vectors; i++) sum[i] = (v8){0};
     for (i64 s = 0; s < length; s++) {
         const float weight = weights[s];
-        for (int i = 0; i < vectors; i += 2) __builtin_prefetch(values + s * width + AHEAD + 8 * i, 0, 3);
+        const i64 row = place + s * width;
+        for (int i = 0; i < vectors; i += line) __builtin_prefetch((const char *)values + size * (row + 8 * i) + AHEAD, 0, 3);
 #pragma GCC unroll 8
-        for (int i = 0; i < vectors; i++) sum[i] += weight * *(const v8 *)(values + s * width + 8 * i);
+        for (int i = 0; i < vectors; i++) sum[i] += weight * load(bfloat16, values, row + 8 * i);
     }
 #pragma GCC unroll 8
     for (int i = 0; i < vectors; i++) *(v8 *)(out + 8 * i) = sum[i] * share;
 }
 
-/* One query head over `length` keys and values, out [width]; `weights` has room for length rounded up to 8. */
-static void attend(const float *q, const float *keys, const float *values, i64 length, i64 width, float *weights,
-                   float *out) {
+/* One query head over `length` keys and values from element `place` on, out [width]; `weights` has room for length
+ * rounded up to 8. */
+static inline __attribute__((always_inline)) void attend(const int bfloat16, const float *q, const Cache *cache,
+                                                         i64 place, i64 length, i64 width, float *weights, float *out) {
     const float scale = 1.0f / sqrtf((float)width);
     float most = -INFINITY, sum = 0.0f;
     for (i64 s = 0; s < length; s += 8)
-        *(v8 *)(weights + s) = eight_dots(q, keys + s * width, length - s, width) * scale;
+        *(v8 *)(weights + s) = eight_dots(bfloat16, q, cache->keys, place + s * width, length - s, width) * scale;
 #pragma omp simd reduction(max : most)
     for (i64 s = 0; s < length; s++) most = weights[s] > most ? weights[s] : most;
 #pragma omp simd reduction(+ : sum)
@@ -208,8 +304,10 @@ static void attend(const float *q, const float *keys, const float *values, i64 l
     }
     const float share = 1.0f / sum;
     i64 first = 0;
-    for (; first + 64 <= width; first += 64) mix(8, values + first, weights, length, width, share, out + first);
-    for (; first < width; first += 8) mix(1, values + first, weights, length, width, share, out + first);
+    for (; first + 64 <= width; first += 64)
+        mix(bfloat16, 8, cache->values, place + first, weights, length, width, share, out + first);
+    for (; first < width; first += 8)
+        mix(bfloat16, 1, cache->values, place + first, weights, length, width, share, out + first);
 }
 
 static void attention(const Model *m, const Cache *cache, i64 layer, const float *qkv, float *out, const i64 *slots,
@@ -219,9 +317,13 @@ static void attention(const Model *m, const Cache *cache, i64 layer, const float
     for (i64 unit = 0; unit < rows * K; unit++) {
         const i64 row = unit / K, k = unit % K;
         const i64 start = ((layer * cache->slots + slots[row]) * K + k) * a_head;
-        for (i64 h = k * (H / K); h < (k + 1) * (H / K); h++)
-            attend(qkv + row * apart(width) + h * E, cache->keys + start, cache->values + start, positions[row] + 1, E,
-                   weights + unit * (cache->capacity + 8), out + row * apart(H * E) + h * E);
+        float *room = weights + unit * (cache->capacity + 8);
+        for (i64 h = k * (H / K); h < (k + 1) * (H / K); h++) {
+            const float *q = qkv + row * apart(width) + h * E;
+            float *head = out + row * apart(H * E) + h * E;
+            if (m->bfloat16) attend(1, q, cache, start, positions[row] + 1, E, room, head);
+            else attend(0, q, cache, start, positions[row] + 1, E, room, head);
+        }
     }
 }
 
@@ -235,20 +337,29 @@ static void compact(float *x, i64 stride, const i64 *kept, i64 count) {
         if (kept[n] != n) memmove(x + n * stride, x + kept[n] * stride, stride * sizeof *x);
 }
 
+/* What decode_rows needs beside its arguments, in bytes; `scratch` of it begins at an address that 64 divides. */
+i64 decode_scratch(const Model *m, i64 rows, i64 capacity) {
+    const i64 HE = m->heads * m->head_dim, width = HE + 2 * m->kv_heads * m->head_dim;
+    const i64 deepest = m->inner > HE ? m->inner : HE, depth = deepest > m->hidden ? deepest : m->hidden;
+    const i64 left = m->bfloat16 ? whole(rows, SIDE) * bf16_stride(depth) * (i64)sizeof(bf16) : 0;
+    const i64 floats = 2 * apart(m->hidden) + apart(width) + apart(HE) + apart(m->inner) + m->kv_heads * (capacity + 8);
+    return left + rows * floats * (i64)sizeof(float);
+}
+
 /* logits [wanted, vocab] after the rows numbered in `last`, rising; rows of one sequence come in the order of positions.
- * `slots` and `positions` are used up. scratch: room for rows of x, normed, qkv, mixed, inner (each 16 floats wider) and
- * kv_heads * (capacity + 8) attention weights. */
+ * `slots` and `positions` are used up. */
 void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slots, i64 *positions, i64 rows,
-                 const i64 *last, i64 wanted, float *logits, float *scratch) {
+                 const i64 *last, i64 wanted, float *logits, void *scratch) {
     const i64 D = m->hidden, HE = m->heads * m->head_dim, width = HE + 2 * m->kv_heads * m->head_dim;
     const i64 d = apart(D), w = apart(width), he = apart(HE), inner_stride = apart(m->inner);
     float *x = scratch, *normed = x + rows * d, *qkv = normed + rows * d, *mixed = qkv + rows * w;
     float *inner = mixed + rows * he, *weights = inner + rows * inner_stride;
+    bf16 *left = (bf16 *)(weights + rows * m->kv_heads * (cache->capacity + 8));
     for (i64 row = 0; row < rows; row++) memcpy(x + row * d, m->embeddings + tokens[row] * D, D * sizeof *x);
     for (i64 layer = 0; layer < m->layers; layer++) {
         const Layer *l = m->layer + layer;
         normalise_rows(x, l->norm, normed, rows, D, m->eps);
-        product(PLAIN, normed, d, l->qkv, l->qkv_bias, qkv, w, rows, D, width, m->threads);
+        product(m, PLAIN, normed, d, l->qkv, qkv, w, rows, D, width, left);
         remember(m, l, cache, layer, qkv, slots, positions, rows);
         if (layer == m->layers - 1 && wanted < rows) { /* of the others only keys and values were wanted */
             compact(x, d, last, wanted);
@@ -257,11 +368,14 @@ void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slo
             rows = wanted;
         }
         attention(m, cache, layer, qkv, mixed, slots, positions, rows, weights);
-        product(ADD, mixed, he, l->out, l->out_bias, x, d, rows, HE, D, m->threads);
+        product(m, ADD, mixed, he, l->out, x, d, rows, HE, D, left);
         normalise_rows(x, l->mlp_norm, normed, rows, D, m->eps);
-        product(SWIGLU, normed, d, l->gate_up, l->gate_up_bias, inner, inner_stride, rows, D, m->inner, m->threads);
-        product(ADD, inner, inner_stride, l->down, l->down_bias, x, d, rows, m->inner, D, m->threads);
+        product(m, SWIGLU, normed, d, l->gate_up, inner, inner_stride, rows, D, m->inner, left);
+        product(m, ADD, inner, inner_stride, l->down, x, d, rows, m->inner, D, left);
     }
     normalise_rows(x, m->norm, normed, rows, D, m->eps);
-    product(PLAIN, normed, d, m->head, 0, logits, m->vocab, rows, D, m->vocab, m->threads);
+    product(m, PLAIN, normed, d, m->head, logits, m->vocab, rows, D, m->vocab, left);
 }
+
+/* Whether this library and this processor multiply bfloat16 by tiles. */
+int decode_takes_bfloat16(void) { return amx_ready(); }

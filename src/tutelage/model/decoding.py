@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,22 +13,30 @@ from tutelage.model.rope import rotary_tables
 from tutelage.model.transformer import Attention, Block, CausalLM, Linear
 
 PANEL = 16  # as in decode.c: outputs computed together
+DEPTH = 32  # as in amx.h: tiles of bfloat16 are filled up to a multiple of this
 MAX_ROWS = 256  # tokens a call: activations stay near the processor
 
 
+class _Linear(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("panels", "bias")]
+
+
 class _Layer(ctypes.Structure):
-    _names_ = ("norm", "qkv", "qkv_bias", "q_norm", "k_norm", "out", "out_bias",
-               "mlp_norm", "gate_up", "gate_up_bias", "down", "down_bias")  # fmt: skip
-    _fields_ = [(name, ctypes.c_void_p) for name in _names_]
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("norm", "q_norm", "k_norm", "mlp_norm")),
+        *((name, _Linear) for name in ("qkv", "out", "gate_up", "down")),
+    ]
 
 
 class _Model(ctypes.Structure):
     _sizes_ = ("layers", "hidden", "heads", "kv_heads", "head_dim", "inner", "vocab")
     _fields_ = [
         *((name, ctypes.c_int64) for name in _sizes_),
-        *((name, ctypes.c_void_p) for name in ("embeddings", "norm", "head", "cosines", "sines", "layer")),
+        *((name, ctypes.c_void_p) for name in ("embeddings", "norm", "cosines", "sines")),
+        ("head", _Linear),
+        ("layer", ctypes.c_void_p),
         ("eps", ctypes.c_float),
-        ("threads", ctypes.c_int),
+        *((name, ctypes.c_int) for name in ("threads", "bfloat16")),
     ]
 
 
@@ -39,19 +47,30 @@ class _Cache(ctypes.Structure):
 
 
 def can_pack(model: CausalLM) -> bool:
-    """Whether the kernel takes this model: plain float32 weights in this machine's memory, heads of whole vectors."""
-    return (
-        model.config.head_dim % 8 == 0 and model.compute_dtype == torch.float32 and kernels.takes(*model.parameters())
-    )
+    """Whether the kernel takes this model: plain float32 weights in this machine's memory, heads of whole vectors.
+
+    A model that computes in bfloat16 needs a processor with tiles for it (AMX).
+    """
+    if model.config.head_dim % 8 or not kernels.takes(*model.parameters()):
+        return False
+    if model.compute_dtype == torch.bfloat16:
+        return bool(kernels.library().decode_takes_bfloat16())
+    return model.compute_dtype == torch.float32
 
 
 class PackedDecoder:
-    """A copy of a model's weights in the order in which decode.c reads them; the model may change afterwards."""
+    """A copy of a model's weights in the order in which decode.c reads them; the model may change afterwards.
+
+    A model that computes in bfloat16 multiplies bfloat16 matrices here, too, and keeps keys and values in it; all
+    else, the logits as well, is float32.
+    """
 
     @torch.no_grad()
     def __init__(self, model: CausalLM) -> None:
+        assert can_pack(model), "can_pack also asks for the processor's tiles"
         config = self.config = model.config
         self._kept: list[Tensor] = []  # what the structures point at
+        self._dtype = model.compute_dtype
         self._scratch = torch.empty(0)
         self._logits = torch.empty(0, config.vocab_size)
         layers = [self._layer(block) for block in model.model.layers]  # type: ignore[arg-type]  # a ModuleList of Blocks
@@ -64,11 +83,12 @@ class PackedDecoder:
             config.head_dim,
             config.intermediate_size,
             config.vocab_size,
-            embeddings=self._keep(model.model.embed_tokens.weight.clone()),
+            embeddings=self._keep(model.model.embed_tokens.weight.to(self._dtype, copy=True).float()),
             norm=self._keep(model.model.norm.weight.clone()),
-            head=self._keep(pack_panels(model.lm_head.matrix())),
+            head=self._linear(model.lm_head),
             layer=ctypes.addressof(self._layers),
             eps=config.rms_norm_eps,
+            bfloat16=self._dtype == torch.bfloat16,
         )
         self._frequencies = model.model.inverse_frequencies
         self._tables: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
@@ -115,14 +135,9 @@ class PackedDecoder:
         return self._logits[:rows]
 
     def _room(self, rows: int, capacity: int) -> Tensor:
-        c = self.config
-        heads = (2 * c.num_attention_heads + 2 * c.num_key_value_heads) * c.head_dim
-        fill = 5 * 16  # rows are 16 floats apart
-        floats = rows * (
-            2 * c.hidden_size + heads + c.intermediate_size + fill + c.num_key_value_heads * (capacity + 8)
-        )
-        if self._scratch.numel() < floats:
-            self._scratch = torch.empty(floats)
+        size = kernels.library().decode_scratch(ctypes.addressof(self._model), rows, capacity)
+        if self._scratch.numel() < size:
+            self._scratch = torch.empty(size, dtype=torch.uint8)
         return self._scratch
 
     def _extend_tables(self, length: int) -> None:
@@ -134,47 +149,41 @@ class PackedDecoder:
 
     def _layer(self, block: Block) -> _Layer:
         attention, mlp = block.self_attn, block.mlp
-        qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
-        gate_up = (mlp.gate_proj, mlp.up_proj)
         return _Layer(
             norm=self._keep(block.input_layernorm.weight.clone()),
-            qkv=self._keep(pack_panels(torch.cat([linear.matrix() for linear in qkv]))),
-            qkv_bias=self._bias(*qkv),
             **self._head_norms(attention),
-            out=self._keep(pack_panels(attention.o_proj.matrix())),
-            out_bias=self._bias(attention.o_proj),
             mlp_norm=self._keep(block.post_attention_layernorm.weight.clone()),
-            gate_up=self._keep(pack_panels(_woven(*(linear.matrix() for linear in gate_up)))),
-            gate_up_bias=self._bias(*gate_up, woven=True),
-            down=self._keep(pack_panels(mlp.down_proj.matrix())),
-            down_bias=self._bias(mlp.down_proj),
+            qkv=self._linear(attention.q_proj, attention.k_proj, attention.v_proj),
+            out=self._linear(attention.o_proj),
+            gate_up=self._linear(mlp.gate_proj, mlp.up_proj, join=_woven),
+            down=self._linear(mlp.down_proj),
         )
 
     def _head_norms(self, attention: Attention) -> dict[str, int | None]:
         norms = {"q_norm": attention.q_norm, "k_norm": attention.k_norm}
         return {name: None if norm is None else self._keep(norm.weight.clone()) for name, norm in norms.items()}
 
-    def _bias(self, *linears: Linear, woven: bool = False) -> int | None:
+    def _linear(self, *linears: Linear, join: Callable[[Sequence[Tensor]], Tensor] = torch.cat) -> _Linear:
+        panels = pack_panels(join([linear.matrix() for linear in linears]), self._dtype)
         biases = [linear.bias[:, None] for linear in linears if linear.bias is not None]
-        if not biases:
-            return None
-        whole = _woven(*biases) if woven else torch.cat(biases)
-        return self._keep(pack_panels(whole))
+        bias = self._keep(pack_panels(join(biases), torch.float32)) if biases else None
+        return _Linear(self._keep(panels), bias)
 
     def _keep(self, tensor: Tensor) -> int:
         self._kept.append(tensor.detach().contiguous())
         return self._kept[-1].data_ptr()
 
 
-def pack_panels(weight_NK: Tensor) -> Tensor:
-    """[N/16, K, 16]: rows of the weight in panels of 16, the last one filled up with zeros."""
+def pack_panels(weight_NK: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows of the weight in panels of 16: [N/16, K, 16] in float32, [N/16, K/2, 16, 2] in bfloat16; 0 to fill up."""
     N, K = weight_NK.shape
-    padded = torch.nn.functional.pad(weight_NK, (0, 0, 0, -N % PANEL))
-    return padded.view(-1, PANEL, K).transpose(1, 2).contiguous()
+    pair = 2 if dtype == torch.bfloat16 else 1
+    padded = torch.nn.functional.pad(weight_NK.to(dtype), (0, -K % DEPTH if pair == 2 else 0, 0, -N % PANEL))
+    return padded.unflatten(1, (-1, pair)).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
 
 
-def _woven(gate_NK: Tensor, up_NK: Tensor) -> Tensor:
+def _woven(parts: Sequence[Tensor]) -> Tensor:
     """Eight rows of the gate, then the same eight of `up`, and so on: a panel has all that its SwiGLU needs."""
-    half, fill = PANEL // 2, -gate_NK.shape[0] % (PANEL // 2)
-    parts = [torch.nn.functional.pad(part, (0, 0, 0, fill)).view(-1, half, part.shape[1]) for part in (gate_NK, up_NK)]
-    return torch.stack(parts, 1).flatten(0, 2)
+    half, fill = PANEL // 2, -parts[0].shape[0] % (PANEL // 2)
+    padded = [torch.nn.functional.pad(part, (0, 0, 0, fill)).view(-1, half, part.shape[1]) for part in parts]
+    return torch.stack(padded, 1).flatten(0, 2)
