@@ -6,6 +6,7 @@
 #include <string.h>
 
 typedef int64_t i64;
+typedef uint16_t bf16; /* the upper half of a float32 */
 
 static inline float from_bits(uint32_t bits) {
     float value;
@@ -17,6 +18,15 @@ static inline uint32_t to_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+static inline float from_bf16(bf16 x) { return from_bits((uint32_t)x << 16); }
+
+/* To the nearest, halves to even; NaN stays NaN. */
+static inline bf16 to_bf16(float x) {
+    const uint32_t bits = to_bits(x);
+    const uint32_t rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    return (bf16)((x != x ? bits | 0x400000u : rounded) >> 16);
 }
 
 /* e^x = 2^n e^r with |r| <= ln(2)/2 and a minimax polynomial for e^r: relative error below 2e-7.

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-HEADER, SOURCES = HERE / "kernels.h", tuple(HERE / f"{name}.c" for name in ("kernels", "decode", "sample"))
+HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "amx"))
+SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "head", "decode", "sample"))
 ROWS_PER_BLOCK = 256  # as in kernels.c
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
@@ -37,6 +38,10 @@ _SIGNATURES = {
     "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
     "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
     "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+    "amx_answer": [_POINTER],
+    "amx_pack": [*[_POINTER] * 2, *[_INTEGER] * 2, _INT],
+    "head_statistics": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
+    "head_gradient": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
     "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],
     "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
 }
@@ -90,7 +95,7 @@ def threads_for(elements: int) -> int:
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
-        source = b"".join(path.read_bytes() for path in (HEADER, *SOURCES))
+        source = b"".join(path.read_bytes() for path in (*HEADERS, *SOURCES))
         folder = _cache_folder()
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder can be found
         return None, str(error)

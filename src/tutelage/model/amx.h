@@ -1,0 +1,106 @@
+/* Products of bfloat16 matrices with float32 sums by the tile unit (AMX) of an x86 processor.
+ *
+ * The right factor W [outputs, depth] is packed once, in panels of 32 outputs, [outputs/32][depth/32][2][16][16][2]: as
+ * the unit reads it, in order. Depth is a multiple of 32 and the left factor comes in blocks of 16 or 32 whole rows:
+ * what is missing is filled with zeros by whoever calls. A sum's order does not depend on the rows beside it.
+ *
+ * Every thread brackets its products with amx_begin and amx_end, after amx_ready has said yes.
+ */
+#ifndef TUTELAGE_AMX_H
+#define TUTELAGE_AMX_H
+#include "kernels.h"
+
+#define AMX_BLOCK 32 /* rows, outputs and depth that go together */
+
+static inline i64 amx_padded(i64 n) { return (n + AMX_BLOCK - 1) / AMX_BLOCK * AMX_BLOCK; }
+
+#if defined(__AMX_BF16__) && defined(__linux__)
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Whether this process may use the unit: Linux gives its 8 KB of registers only to those who ask. */
+static inline int amx_ready(void) {
+    const int request_permission = 0x1023, tile_data = 18;
+    static int answer = -1; /* two threads may ask at once: both hear the same */
+    if (answer < 0) answer = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    return answer;
+}
+
+/* Eight registers of 16 rows of 64 bytes. */
+static inline void amx_begin(void) {
+    struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t bytes_a_row[16];
+        uint8_t rows[16];
+    } config = {.palette = 1};
+    for (int i = 0; i < 8; i++) config.bytes_a_row[i] = 64, config.rows[i] = 16;
+    _tile_loadconfig(&config);
+}
+
+static inline void amx_end(void) { _tile_release(); }
+
+/* out [32, 32] = x [32, depth] times one panel; strides count elements. */
+static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+    const bf16 *low = x + 16 * stride;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (i64 k = 0; k < depth; k += AMX_BLOCK, panel += AMX_BLOCK * AMX_BLOCK) {
+        _tile_loadd(4, x + k, stride * 2);
+        _tile_loadd(5, low + k, stride * 2);
+        _tile_loadd(6, panel, 64);
+        _tile_loadd(7, panel + 512, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, out, out_stride * 4);
+    _tile_stored(1, out + 16, out_stride * 4);
+    _tile_stored(2, out + 16 * out_stride, out_stride * 4);
+    _tile_stored(3, out + 16 * out_stride + 16, out_stride * 4);
+}
+
+/* The same with 16 rows. */
+static inline void amx_product_16(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (i64 k = 0; k < depth; k += AMX_BLOCK, panel += AMX_BLOCK * AMX_BLOCK) {
+        _tile_loadd(4, x + k, stride * 2);
+        _tile_loadd(6, panel, 64);
+        _tile_loadd(7, panel + 512, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_stored(0, out, out_stride * 4);
+    _tile_stored(1, out + 16, out_stride * 4);
+}
+#else
+static inline int amx_ready(void) { return 0; }
+static inline void amx_begin(void) {}
+static inline void amx_end(void) {}
+static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+    (void)x, (void)stride, (void)panel, (void)depth, (void)out, (void)out_stride;
+}
+#define amx_product_16 amx_product_32
+#endif
+
+/* One panel from its outputs' rows, of which there may be fewer than 32: W [outputs, depth], depth elements apart. */
+static inline void amx_pack_panel(const bf16 *w, i64 outputs, i64 depth, bf16 *panel) {
+    for (i64 k = 0; k < depth; k += AMX_BLOCK)
+        for (i64 half = 0; half < 2; half++, panel += 512)
+            for (i64 j = 0; j < 16; j++) {
+                const i64 output = half * 16 + j;
+                for (i64 pair = 0; pair < 16; pair++) {
+                    bf16 *to = panel + (pair * 16 + j) * 2;
+                    if (output < outputs)
+                        memcpy(to, w + output * depth + k + 2 * pair, 2 * sizeof *to);
+                    else
+                        memset(to, 0, 2 * sizeof *to);
+                }
+            }
+}
+
+#endif
