@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,15 @@ def requests(count: int, **sampling: float) -> list[Request]:
         Request(PROMPTS[n % len(PROMPTS)], Sampling(max_tokens=3 + (7 * n) % 20, **sampling), seed=n)  # type: ignore[arg-type]
         for n in range(count)
     ]
+
+
+def in_bfloat16(net: CausalLM) -> CausalLM:
+    """The same weights, computing in bfloat16; skips where the kernel cannot."""
+    if not kernels.tiles():
+        pytest.skip("this processor has no tiles for bfloat16")
+    lower = deepcopy(net)
+    lower.compute_dtype = torch.bfloat16
+    return lower
 
 
 def same(one: list[Reply], two: list[Reply]) -> None:
@@ -187,8 +197,33 @@ def test_the_kernel_decodes_what_torch_decodes(name: str) -> None:
     same(by_kernel.generate(wanted), by_torch.generate(wanted))
 
 
+@torch.no_grad()
 @compiled
-def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: CausalLM) -> None:
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_kernel_decodes_in_bfloat16_as_near_to_float32_as_a_forward_in_bfloat16(name: str) -> None:
+    net = model(seed=5, **SHAPES[name]).eval()
+    lower = in_bfloat16(net)
+    decoder = engine(lower, 5)
+    assert isinstance(decoder._forward, PackedForward)
+    wanted = requests(17, temperature=1.0)
+    replies = decoder.generate(wanted)
+    completions = [
+        Completion([*request.prompt_ids, *reply.ids], len(request.prompt_ids))
+        for request, reply in zip(wanted, replies, strict=True)
+    ]
+    rows = pad_completions(completions, PAD)
+    exact, forward = (
+        net(rows.input_ids_BT, targets_BT=rows.targets_BT)[0][rows.targets_BT >= 0] for net in (net, lower)
+    )
+    decoded = torch.tensor([logprob for reply in replies for logprob in reply.logprobs])
+    assert (decoded - exact).abs().max() <= 1.5 * (forward - exact).abs().max()
+    assert 0 < (decoded - exact).abs().mean() <= (forward - exact).abs().mean()
+
+
+@compiled
+@pytest.mark.parametrize("lowered", [False, True], ids=["float32", "bfloat16"])
+def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: CausalLM, lowered: bool) -> None:
+    net = in_bfloat16(net) if lowered else net
     wanted = requests(13, temperature=1.1)
     alone = [engine(net).generate([request])[0] for request in wanted]
     for slots in (1, 3, 64):
@@ -196,8 +231,12 @@ def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: Causal
 
 
 @compiled
-def test_with_the_kernel_threads_change_no_bit_of_the_logits(net: CausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys, rows = torch.zeros(2, 7, 1, 8, 8), torch.arange(7)
+@pytest.mark.parametrize("lowered", [False, True], ids=["float32", "bfloat16"])
+def test_with_the_kernel_threads_change_no_bit_of_the_logits(
+    net: CausalLM, lowered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = in_bfloat16(net) if lowered else net
+    keys, rows = torch.zeros(2, 7, 1, 8, 8, dtype=net.compute_dtype), torch.arange(7)
     arguments = keys, keys.clone(), rows + 20, rows, torch.zeros(7, dtype=torch.long)
     one = PackedDecoder(net).forward(*arguments)
     monkeypatch.setattr(kernels, "threads_for", lambda elements: 2)

@@ -1,12 +1,11 @@
 /* A whole forward of a decoder over a few rows, each one token of one sequence with a key-value cache.
  *
- * Weights are packed in panels of 16 outputs, so that a product reads them once and in order: [N/16][K][16] in float32,
- * or [N/16][K/2][16][2] in bfloat16 for the matrix tiles of AMX, whose products round their left side to bfloat16, too.
- * The cache is of the same type; sums and everything between products are float32. Every number is computed by the same additions in the same order,
+ * Weights are packed in panels, so that a product reads them once and in order: of 16 outputs, [N/16][K][16], in float32,
+ * or as amx.h has them in bfloat16. Then the left side of a product is rounded to bfloat16, too, and so are keys and
+ * values in the cache; sums and all else are float32. Every number is computed by the same additions in the same order,
  * however many rows or threads there are: a batch's composition cannot change a reply by a single bit. See decoding.py
  * for the build of the arguments.
  */
-#include "kernels.h"
 #include "amx.h"
 
 #define PANEL 16
@@ -123,49 +122,48 @@ static void product_f32(enum Store mode, const float *x, i64 x_stride, Linear li
 }
 
 /* Room for `rows` left sides of a product, in bfloat16; rows of tiles are no power of two apart, either. */
-static i64 bf16_stride(i64 depth) { return whole(depth, DEPTH) + DEPTH; }
+static i64 bf16_stride(i64 depth) { return amx_padded(depth) + AMX_BLOCK; }
 
 static void round_rows(const float *x, i64 x_stride, bf16 *y, i64 rows, i64 depth) {
     const i64 stride = bf16_stride(depth);
-    memset(y + rows * stride, 0, (whole(rows, SIDE) - rows) * stride * sizeof *y);
+    memset(y + rows * stride, 0, (amx_padded(rows) - rows) * stride * sizeof *y);
     for (i64 row = 0; row < rows; row++, x += x_stride, y += stride) {
         for (i64 k = 0; k < depth; k++) y[k] = to_bf16(x[k]);
         memset(y + depth, 0, (stride - depth) * sizeof *y);
     }
 }
 
-static void store_block(enum Store mode, float sums[SIDE][SIDE], const float *bias, float *y, i64 y_stride, i64 rows,
-                        i64 count) {
+static void store_rows(enum Store mode, float sums[AMX_BLOCK][AMX_BLOCK], const float *bias, float *y, i64 y_stride,
+                       i64 rows, i64 count) {
+    const i64 step = columns(mode);
     for (i64 row = 0; row < rows; row++, y += y_stride) {
         if (bias)
-            for (i64 j = 0; j < PANEL; j++) sums[row][j] += bias[j];
-        store(mode, sums[row], y, count);
+            for (i64 j = 0; j < AMX_BLOCK; j++) sums[row][j] += bias[j];
+        store(mode, sums[row], y, count < step ? count : step);
+        if (count > step) store(mode, sums[row] + PANEL, y + step, count - step);
     }
 }
 
 static void product_bf16(enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride, i64 rows,
                          i64 depth, i64 width, int threads, bf16 *left) {
-    const i64 step = columns(mode), panels = (width + step - 1) / step, deep = whole(depth, DEPTH);
-    const i64 stride = bf16_stride(depth);
+    const i64 step = 2 * columns(mode), panels = (width + step - 1) / step;
+    const i64 deep = amx_padded(depth), stride = bf16_stride(depth);
     round_rows(x, x_stride, left, rows, depth);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        float sums[2][2][SIDE][SIDE] __attribute__((aligned(64)));
+        float sums[AMX_BLOCK][AMX_BLOCK] __attribute__((aligned(64)));
         amx_begin();
 #pragma omp for schedule(dynamic, 4)
-        for (i64 first = 0; first < panels; first += 2) {
-            const i64 wide = panels - first > 1 ? 2 : 1;
-            const bf16 *w = (const bf16 *)linear.panels + first * PANEL * deep;
-            for (i64 row = 0; row < rows; row += 2 * SIDE) {
-                const i64 tall = rows - row > SIDE ? 2 : 1;
-                amx_tiles(tall, wide, left + row * stride, stride, w, deep, sums);
-                for (i64 i = 0; i < tall; i++)
-                    for (i64 j = 0; j < wide; j++) {
-                        const i64 from = row + i * SIDE, panel = first + j, column = panel * step;
-                        store_block(mode, sums[i][j], linear.bias ? linear.bias + panel * PANEL : 0,
-                                    y + from * y_stride + column, y_stride, rows - from < SIDE ? rows - from : SIDE,
-                                    width - column < step ? width - column : step);
-                    }
+        for (i64 panel = 0; panel < panels; panel++) {
+            const i64 column = panel * step, count = width - column < step ? width - column : step;
+            const bf16 *w = (const bf16 *)linear.panels + panel * AMX_BLOCK * deep;
+            const float *bias = linear.bias ? linear.bias + panel * AMX_BLOCK : 0;
+            for (i64 row = 0; row < rows; row += AMX_BLOCK) {
+                const i64 tall = rows - row < AMX_BLOCK ? rows - row : AMX_BLOCK;
+                const bf16 *x_rows = left + row * stride;
+                if (tall > AMX_BLOCK / 2) amx_product_32(x_rows, stride, w, deep, *sums, AMX_BLOCK);
+                else amx_product_16(x_rows, stride, w, deep, *sums, AMX_BLOCK);
+                store_rows(mode, sums, bias, y + row * y_stride + column, y_stride, tall, count);
             }
         }
         amx_end();
@@ -337,13 +335,13 @@ static void compact(float *x, i64 stride, const i64 *kept, i64 count) {
         if (kept[n] != n) memmove(x + n * stride, x + kept[n] * stride, stride * sizeof *x);
 }
 
-/* What decode_rows needs beside its arguments, in bytes; `scratch` of it begins at an address that 64 divides. */
-i64 decode_scratch(const Model *m, i64 rows, i64 capacity) {
+/* How many bytes of scratch decode_rows needs. */
+void decode_scratch(const Model *m, i64 rows, i64 capacity, i64 *bytes) {
     const i64 HE = m->heads * m->head_dim, width = HE + 2 * m->kv_heads * m->head_dim;
     const i64 deepest = m->inner > HE ? m->inner : HE, depth = deepest > m->hidden ? deepest : m->hidden;
-    const i64 left = m->bfloat16 ? whole(rows, SIDE) * bf16_stride(depth) * (i64)sizeof(bf16) : 0;
+    const i64 left = m->bfloat16 ? amx_padded(rows) * bf16_stride(depth) * (i64)sizeof(bf16) : 0;
     const i64 floats = 2 * apart(m->hidden) + apart(width) + apart(HE) + apart(m->inner) + m->kv_heads * (capacity + 8);
-    return left + rows * floats * (i64)sizeof(float);
+    *bytes = left + rows * floats * (i64)sizeof(float);
 }
 
 /* logits [wanted, vocab] after the rows numbered in `last`, rising; rows of one sequence come in the order of positions.
@@ -377,5 +375,3 @@ void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slo
     product(m, PLAIN, normed, d, m->head, logits, m->vocab, rows, D, m->vocab, left);
 }
 
-/* Whether this library and this processor multiply bfloat16 by tiles. */
-int decode_takes_bfloat16(void) { return amx_ready(); }

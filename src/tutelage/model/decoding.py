@@ -13,7 +13,7 @@ from tutelage.model.rope import rotary_tables
 from tutelage.model.transformer import Attention, Block, CausalLM, Linear
 
 PANEL = 16  # as in decode.c: outputs computed together
-DEPTH = 32  # as in amx.h: tiles of bfloat16 are filled up to a multiple of this
+AMX_BLOCK = 32  # as in amx.h: the same in bfloat16, and what depths are filled up to
 MAX_ROWS = 256  # tokens a call: activations stay near the processor
 
 
@@ -54,7 +54,7 @@ def can_pack(model: CausalLM) -> bool:
     if model.config.head_dim % 8 or not kernels.takes(*model.parameters()):
         return False
     if model.compute_dtype == torch.bfloat16:
-        return bool(kernels.library().decode_takes_bfloat16())
+        return kernels.tiles()
     return model.compute_dtype == torch.float32
 
 
@@ -135,9 +135,10 @@ class PackedDecoder:
         return self._logits[:rows]
 
     def _room(self, rows: int, capacity: int) -> Tensor:
-        size = kernels.library().decode_scratch(ctypes.addressof(self._model), rows, capacity)
-        if self._scratch.numel() < size:
-            self._scratch = torch.empty(size, dtype=torch.uint8)
+        size = ctypes.c_int64()
+        kernels.library().decode_scratch(ctypes.addressof(self._model), rows, capacity, ctypes.addressof(size))
+        if self._scratch.numel() < size.value:
+            self._scratch = torch.empty(size.value, dtype=torch.uint8)
         return self._scratch
 
     def _extend_tables(self, length: int) -> None:
@@ -166,7 +167,7 @@ class PackedDecoder:
     def _linear(self, *linears: Linear, join: Callable[[Sequence[Tensor]], Tensor] = torch.cat) -> _Linear:
         panels = pack_panels(join([linear.matrix() for linear in linears]), self._dtype)
         biases = [linear.bias[:, None] for linear in linears if linear.bias is not None]
-        bias = self._keep(pack_panels(join(biases), torch.float32)) if biases else None
+        bias = self._keep(_filled_up(join(biases), AMX_BLOCK)) if biases else None
         return _Linear(self._keep(panels), bias)
 
     def _keep(self, tensor: Tensor) -> int:
@@ -175,15 +176,20 @@ class PackedDecoder:
 
 
 def pack_panels(weight_NK: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows of the weight in panels of 16: [N/16, K, 16] in float32, [N/16, K/2, 16, 2] in bfloat16; 0 to fill up."""
-    N, K = weight_NK.shape
-    pair = 2 if dtype == torch.bfloat16 else 1
-    padded = torch.nn.functional.pad(weight_NK.to(dtype), (0, -K % DEPTH if pair == 2 else 0, 0, -N % PANEL))
-    return padded.unflatten(1, (-1, pair)).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
+    """The weight in the order of its use: [N/16, K, 16] in float32, in bfloat16 [N/32, K/32, 2, 16, 16, 2] as amx.h."""
+    if dtype == torch.float32:
+        return _filled_up(weight_NK, PANEL).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
+    blocks = _filled_up(_filled_up(weight_NK.to(dtype), AMX_BLOCK).T, AMX_BLOCK).T
+    blocks = blocks.unflatten(1, (-1, 16, 2)).unflatten(0, (-1, 2, 16))  # outputs: panel, half, j; depth: block, pair
+    return blocks.permute(0, 3, 1, 4, 2, 5).contiguous()
+
+
+def _filled_up(rows: Tensor, size: int) -> Tensor:
+    """With rows of zeros to a multiple of `size`."""
+    return torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % size))
 
 
 def _woven(parts: Sequence[Tensor]) -> Tensor:
     """Eight rows of the gate, then the same eight of `up`, and so on: a panel has all that its SwiGLU needs."""
-    half, fill = PANEL // 2, -parts[0].shape[0] % (PANEL // 2)
-    padded = [torch.nn.functional.pad(part, (0, 0, 0, fill)).view(-1, half, part.shape[1]) for part in parts]
-    return torch.stack(padded, 1).flatten(0, 2)
+    half = PANEL // 2
+    return torch.stack([_filled_up(part, half).unflatten(0, (-1, half)) for part in parts], 1).flatten(0, 2)

@@ -44,6 +44,7 @@ _SIGNATURES = {
     "head_gradient": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
     "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],
     "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
+    "decode_scratch": [_POINTER, *[_INTEGER] * 2, _POINTER],
 }
 
 
@@ -85,6 +86,13 @@ def takes(*tensors: Tensor) -> bool:
         if not (plain and tensor.dtype is torch.float32 and tensor.device.type == "cpu"):
             return False
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()) and available()
+
+
+def tiles() -> bool:
+    """Whether this processor multiplies bfloat16 matrices by tiles (AMX) and this process may; only if `available`."""
+    answer = _INT()
+    library().amx_answer(ctypes.addressof(answer))
+    return bool(answer.value)
 
 
 def threads_for(elements: int) -> int:
