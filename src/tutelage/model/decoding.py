@@ -178,10 +178,10 @@ class PackedDecoder:
 def pack_panels(weight_NK: Tensor, dtype: torch.dtype) -> Tensor:
     """The weight in the order of its use: [N/16, K, 16] in float32, in bfloat16 [N/32, K/32, 2, 16, 16, 2] as amx.h."""
     if dtype == torch.float32:
-        return _filled_up(weight_NK, PANEL).unflatten(0, (-1, PANEL)).transpose(1, 2).contiguous()
-    blocks = _filled_up(_filled_up(weight_NK.to(dtype), AMX_BLOCK).T, AMX_BLOCK).T
-    blocks = blocks.unflatten(1, (-1, 16, 2)).unflatten(0, (-1, 2, 16))  # outputs: panel, half, j; depth: block, pair
-    return blocks.permute(0, 3, 1, 4, 2, 5).contiguous()
+        return _filled_up(weight_NK, PANEL).view(-1, PANEL, weight_NK.shape[1]).transpose(1, 2).contiguous()
+    filled = _filled_up(_filled_up(weight_NK.to(dtype), AMX_BLOCK).T, AMX_BLOCK).T
+    blocks = filled.reshape(filled.shape[0] // AMX_BLOCK, 2, 16, filled.shape[1] // AMX_BLOCK, 16, 2)
+    return blocks.permute(0, 3, 1, 4, 2, 5).contiguous()  # panel, block of depth, half, pair, output, which of the pair
 
 
 def _filled_up(rows: Tensor, size: int) -> Tensor:
@@ -192,4 +192,4 @@ def _filled_up(rows: Tensor, size: int) -> Tensor:
 def _woven(parts: Sequence[Tensor]) -> Tensor:
     """Eight rows of the gate, then the same eight of `up`, and so on: a panel has all that its SwiGLU needs."""
     half = PANEL // 2
-    return torch.stack([_filled_up(part, half).unflatten(0, (-1, half)) for part in parts], 1).flatten(0, 2)
+    return torch.stack([_filled_up(part, half).view(-1, half, part.shape[1]) for part in parts], 1).flatten(0, 2)
