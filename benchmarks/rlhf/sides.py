@@ -8,9 +8,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
+
+from tutelage.training.precision import compute_dtype
 
 TOLERANCE = 0.01  # of losses that both sides have on the same batches
 
@@ -42,6 +46,12 @@ def twice(run: Callable[[], Any]) -> float:
     """The better of two runs after one to warm up, for one run of the peer may be unlucky."""
     run()
     return min(seconds(run), seconds(run))
+
+
+def quickest_dtype() -> torch.dtype:
+    """What `precision: auto` chooses on this machine."""
+    with TemporaryDirectory() as folder:
+        return compute_dtype("auto", Path(folder))
 
 
 Setting = TypeVar("Setting")

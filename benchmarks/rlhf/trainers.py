@@ -7,18 +7,16 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from sides import a_few, best_setting, clock, equal_or_exit, report, seconds
+from sides import a_few, best_setting, clock, equal_or_exit, quickest_dtype, report, seconds
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback
 
 from tutelage.parallel.world import World
 from tutelage.training.loop import Loop, StepFn
 from tutelage.training.optim import build_optimizers
-from tutelage.training.precision import compute_dtype
 from tutelage.training.settings import OptimizerSettings
 from tutelage.training.source import StepSource
 
@@ -105,8 +103,7 @@ def turns(trainer: Trainer, ours: Callable[[], Any] | None = None) -> InTurn:
 
 def worth_trying(settings: Mapping[str, dict[str, Any]], quick: bool) -> dict[str, dict[str, Any]]:
     """The peer's settings, without bfloat16 where this processor multiplies it no faster; two of them when quick."""
-    with TemporaryDirectory() as folder:
-        plain = compute_dtype("auto", Path(folder)) == torch.float32
+    plain = quickest_dtype() == torch.float32
     slow = [name for name, setting in settings.items() if plain and setting.get("bf16")]
     if slow:
         print(f"  {', '.join(slow)}: not tried, this processor multiplies bfloat16 no faster", flush=True)

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from tiny import CONTEXT, model, tokenizer
 from tutelage.data.completions import Completion, pad_completions
 from tutelage.errors import DataError
+from tutelage.generation.cache import SlotCache
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.forward import PackedForward, TorchForward
 from tutelage.generation.request import StopStrings
@@ -46,6 +47,7 @@ def in_bfloat16(net: CausalLM) -> CausalLM:
         pytest.skip("this processor has no tiles for bfloat16")
     lower = deepcopy(net)
     lower.compute_dtype = torch.bfloat16
+    assert can_pack(lower)
     return lower
 
 
@@ -201,7 +203,7 @@ def test_the_kernel_decodes_what_torch_decodes(name: str) -> None:
 @compiled
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_kernel_decodes_in_bfloat16_as_near_to_float32_as_a_forward_in_bfloat16(name: str) -> None:
-    net = model(seed=5, **SHAPES[name]).eval()
+    net = model(seed=5, **{**SHAPES[name], "head_dim": 96 if name == "wide heads" else 32}).eval()
     lower = in_bfloat16(net)
     decoder = engine(lower, 5)
     assert isinstance(decoder._forward, PackedForward)
@@ -223,7 +225,7 @@ def test_the_kernel_decodes_in_bfloat16_as_near_to_float32_as_a_forward_in_bfloa
 @compiled
 @pytest.mark.parametrize("lowered", [False, True], ids=["float32", "bfloat16"])
 def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: CausalLM, lowered: bool) -> None:
-    net = in_bfloat16(net) if lowered else net
+    net = in_bfloat16(model(seed=2, head_dim=32).eval()) if lowered else net
     wanted = requests(13, temperature=1.1)
     alone = [engine(net).generate([request])[0] for request in wanted]
     for slots in (1, 3, 64):
@@ -235,8 +237,9 @@ def test_with_the_kernel_company_changes_no_bit_of_a_log_probability(net: Causal
 def test_with_the_kernel_threads_change_no_bit_of_the_logits(
     net: CausalLM, lowered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net = in_bfloat16(net) if lowered else net
-    keys, rows = torch.zeros(2, 7, 1, 8, 8, dtype=net.compute_dtype), torch.arange(7)
+    net = in_bfloat16(model(seed=2, head_dim=32).eval()) if lowered else net
+    cache = SlotCache(net.config, 7, 8, net.compute_dtype)
+    keys, rows = cache.keys, torch.arange(7)
     arguments = keys, keys.clone(), rows + 20, rows, torch.zeros(7, dtype=torch.long)
     one = PackedDecoder(net).forward(*arguments)
     monkeypatch.setattr(kernels, "threads_for", lambda elements: 2)

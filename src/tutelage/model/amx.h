@@ -14,7 +14,8 @@
 
 static inline i64 amx_padded(i64 n) { return (n + AMX_BLOCK - 1) / AMX_BLOCK * AMX_BLOCK; }
 
-#if defined(__AMX_BF16__) && defined(__linux__)
+#if defined(__AMX_BF16__) && defined(__AVX512BF16__) && defined(__linux__)
+#define AMX 1
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -78,6 +79,7 @@ static inline void amx_product_16(const bf16 *x, i64 stride, const bf16 *panel, 
     _tile_stored(1, out + 16, out_stride * 4);
 }
 #else
+#define AMX 0
 static inline int amx_ready(void) { return 0; }
 static inline void amx_begin(void) {}
 static inline void amx_end(void) {}

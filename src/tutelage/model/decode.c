@@ -6,15 +6,10 @@
  * however many rows or threads there are: a batch's composition cannot change a reply by a single bit. See decoding.py
  * for the build of the arguments.
  */
-#include "amx.h"
+#include "attend.h"
 
 #define PANEL 16
-#define AHEAD 4096 /* bytes of keys and values that are called from memory before they are needed */
 #define TILE 6 /* rows by 16 columns: twelve sums in registers, enough to hide the latency of a multiply-add */
-
-typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef uint16_t halves8 __attribute__((vector_size(16), aligned(2), may_alias));
-typedef uint32_t bits8 __attribute__((vector_size(32)));
 
 typedef struct {
     const void *panels; /* float or bf16, as the model says */
@@ -35,11 +30,6 @@ typedef struct {
     int threads, bfloat16;
 } Model;
 
-typedef struct {
-    void *keys, *values; /* float or bf16 [layers, slots, kv_heads, capacity, head_dim] */
-    i64 slots, capacity;
-} Cache;
-
 enum Store { PLAIN, ADD, SWIGLU };
 
 /* What becomes of one row of a panel's sums. SWIGLU: the panel is 8 gates, then their 8 ups. */
@@ -50,6 +40,16 @@ static inline void store(enum Store mode, const float *sums, float *y, i64 count
         for (i64 j = 0; j < count; j++) y[j] += sums[j];
     else
         for (i64 j = 0; j < count; j++) y[j] = sums[j];
+}
+
+static i64 columns(enum Store mode) { return mode == SWIGLU ? PANEL / 2 : PANEL; }
+
+/* The same; what is as wide as a panel, in whole vectors. */
+static inline void store_panel(enum Store mode, const float *sums, float *y, i64 count) {
+    if (count < columns(mode)) store(mode, sums, y, count);
+    else if (mode == SWIGLU) store(SWIGLU, sums, y, 8);
+    else if (mode == ADD) store(ADD, sums, y, PANEL);
+    else store(PLAIN, sums, y, PANEL);
 }
 
 static inline __attribute__((always_inline)) void tile(const int rows, const float *x, i64 stride, const float *w,
@@ -91,8 +91,6 @@ static void tile_of(i64 rows, const float *x, i64 stride, const float *w, i64 de
     }
 }
 
-static i64 columns(enum Store mode) { return mode == SWIGLU ? PANEL / 2 : PANEL; }
-
 static void product_f32(enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride, i64 rows,
                         i64 depth, i64 width, int threads) {
     const float *packed = linear.panels, *bias = linear.bias;
@@ -109,14 +107,8 @@ static void product_f32(enum Store mode, const float *x, i64 x_stride, Linear li
             const i64 from = t * rows / tiles, to = (t + 1) * rows / tiles;
             tile_of(to - from, x + from * x_stride, x_stride, w, depth, bias ? bias + panel * PANEL : 0,
                     next + t * pace * depth, pace, sums);
-            for (i64 row = from; row < to; row++) {
-                if (count == PANEL && mode == PLAIN)
-                    memcpy(y + row * y_stride + first, sums[row - from], sizeof *sums);
-                else if (count == 8 && mode == SWIGLU)
-                    store(SWIGLU, sums[row - from], y + row * y_stride + first, 8);
-                else
-                    store(mode, sums[row - from], y + row * y_stride + first, count);
-            }
+            for (i64 row = from; row < to; row++)
+                store_panel(mode, sums[row - from], y + row * y_stride + first, count);
         }
     }
 }
@@ -139,8 +131,8 @@ static void store_rows(enum Store mode, float sums[AMX_BLOCK][AMX_BLOCK], const 
     for (i64 row = 0; row < rows; row++, y += y_stride) {
         if (bias)
             for (i64 j = 0; j < AMX_BLOCK; j++) sums[row][j] += bias[j];
-        store(mode, sums[row], y, count < step ? count : step);
-        if (count > step) store(mode, sums[row] + PANEL, y + step, count - step);
+        store_panel(mode, sums[row], y, count < step ? count : step);
+        if (count > step) store_panel(mode, sums[row] + PANEL, y + step, count - step);
     }
 }
 
@@ -209,12 +201,6 @@ static void keep(int bfloat16, void *cache, i64 place, const float *head, i64 wi
         for (i64 j = 0; j < width; j++) ((bf16 *)cache + place)[j] = to_bf16(head[j]);
 }
 
-static inline __attribute__((always_inline)) v8 load(const int bfloat16, const void *cache, i64 place) {
-    if (!bfloat16) return *(const v8 *)((const float *)cache + place);
-    const halves8 halves = *(const halves8 *)((const bf16 *)cache + place);
-    return (v8)(__builtin_convertvector(halves, bits8) << 16);
-}
-
 /* Queries and keys are normalised and turned where they are, keys and values go to their place in the cache. */
 static void remember(const Model *m, const Layer *l, const Cache *cache, i64 layer, float *qkv, const i64 *slots,
                      const i64 *positions, i64 rows) {
@@ -235,93 +221,23 @@ static void remember(const Model *m, const Layer *l, const Cache *cache, i64 lay
     }
 }
 
-/* Neighbours added: {a0+a1, a2+a3, b0+b1, b2+b3, a4+a5, a6+a7, b4+b5, b6+b7}. */
-static inline v8 add_neighbours(v8 a, v8 b) {
-    return __builtin_shufflevector(a, b, 0, 2, 8, 10, 4, 6, 12, 14) +
-           __builtin_shufflevector(a, b, 1, 3, 9, 11, 5, 7, 13, 15);
-}
-
-/* The dot products of q with 8 keys from element `place` on, of which those after `count` are copies of the last.
- * width: a multiple of 8. */
-static inline __attribute__((always_inline)) v8 eight_dots(const int bfloat16, const float *q, const void *keys,
-                                                           i64 place, i64 count, i64 width) {
-    const i64 size = bfloat16 ? sizeof(bf16) : sizeof(float);
-    i64 key[8];
-    v8 sum[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-        key[i] = place + (i < count ? i : count - 1) * width;
-        sum[i] = (v8){0};
-    }
-    for (i64 j = 0; j < width; j += 8) {
-        const v8 part = *(const v8 *)(q + j);
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) sum[i] += part * load(bfloat16, keys, key[i] + j);
-        for (int line = 0; line < size; line++)
-            __builtin_prefetch((const char *)keys + size * (place + 8 * j) + AHEAD + 64 * line, 0, 3);
-    }
-    const v8 low = add_neighbours(add_neighbours(sum[0], sum[1]), add_neighbours(sum[2], sum[3]));
-    const v8 high = add_neighbours(add_neighbours(sum[4], sum[5]), add_neighbours(sum[6], sum[7]));
-    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 8, 9, 10, 11) +
-           __builtin_shufflevector(low, high, 4, 5, 6, 7, 12, 13, 14, 15);
-}
-
-/* out [8 * vectors] = sum of values, weighted. */
-static inline __attribute__((always_inline)) void mix(const int bfloat16, const int vectors, const void *values,
-                                                      i64 place, const float *weights, i64 length, i64 width,
-                                                      float share, float *out) {
-    const i64 size = bfloat16 ? sizeof(bf16) : sizeof(float), line = 64 / (8 * size);
-    v8 sum[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < vectors; i++) sum[i] = (v8){0};
-    for (i64 s = 0; s < length; s++) {
-        const float weight = weights[s];
-        const i64 row = place + s * width;
-        for (int i = 0; i < vectors; i += line) __builtin_prefetch((const char *)values + size * (row + 8 * i) + AHEAD, 0, 3);
-#pragma GCC unroll 8
-        for (int i = 0; i < vectors; i++) sum[i] += weight * load(bfloat16, values, row + 8 * i);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < vectors; i++) *(v8 *)(out + 8 * i) = sum[i] * share;
-}
-
-/* One query head over `length` keys and values from element `place` on, out [width]; `weights` has room for length
- * rounded up to 8. */
-static inline __attribute__((always_inline)) void attend(const int bfloat16, const float *q, const Cache *cache,
-                                                         i64 place, i64 length, i64 width, float *weights, float *out) {
-    const float scale = 1.0f / sqrtf((float)width);
-    float most = -INFINITY, sum = 0.0f;
-    for (i64 s = 0; s < length; s += 8)
-        *(v8 *)(weights + s) = eight_dots(bfloat16, q, cache->keys, place + s * width, length - s, width) * scale;
-#pragma omp simd reduction(max : most)
-    for (i64 s = 0; s < length; s++) most = weights[s] > most ? weights[s] : most;
-#pragma omp simd reduction(+ : sum)
-    for (i64 s = 0; s < length; s++) {
-        weights[s] = exp_f32(weights[s] - most);
-        sum += weights[s];
-    }
-    const float share = 1.0f / sum;
-    i64 first = 0;
-    for (; first + 64 <= width; first += 64)
-        mix(bfloat16, 8, cache->values, place + first, weights, length, width, share, out + first);
-    for (; first < width; first += 8)
-        mix(bfloat16, 1, cache->values, place + first, weights, length, width, share, out + first);
+/* Where in the cache the keys and values of a unit begin, which is one key head of one row. */
+static i64 start_of(const Model *m, const Cache *cache, i64 layer, const i64 *slots, i64 unit) {
+    const i64 K = m->kv_heads;
+    return ((layer * cache->slots + slots[unit / K]) * K + unit % K) * cache->capacity * m->head_dim;
 }
 
 static void attention(const Model *m, const Cache *cache, i64 layer, const float *qkv, float *out, const i64 *slots,
                       const i64 *positions, i64 rows, float *weights) {
-    const i64 E = m->head_dim, H = m->heads, K = m->kv_heads, a_head = cache->capacity * E, width = (H + 2 * K) * E;
+    const i64 E = m->head_dim, H = m->heads, K = m->kv_heads, G = H / K, width = (H + 2 * K) * E;
 #pragma omp parallel for num_threads(m->threads) if (m->threads > 1) schedule(dynamic, 4)
     for (i64 unit = 0; unit < rows * K; unit++) {
-        const i64 row = unit / K, k = unit % K;
-        const i64 start = ((layer * cache->slots + slots[row]) * K + k) * a_head;
-        float *room = weights + unit * (cache->capacity + 8);
-        for (i64 h = k * (H / K); h < (k + 1) * (H / K); h++) {
-            const float *q = qkv + row * apart(width) + h * E;
-            float *head = out + row * apart(H * E) + h * E;
-            if (m->bfloat16) attend(1, q, cache, start, positions[row] + 1, E, room, head);
-            else attend(0, q, cache, start, positions[row] + 1, E, room, head);
-        }
+        const i64 row = unit / K, k = unit % K, start = start_of(m, cache, layer, slots, unit);
+        const i64 after = unit + 1 < rows * K ? start_of(m, cache, layer, slots, unit + 1) : start;
+        float *room = weights + unit * ROOM(cache->capacity);
+        for (i64 h = k * G; h < (k + 1) * G; h++)
+            attend(m->bfloat16, qkv + row * apart(width) + h * E, cache, start, h + 1 < (k + 1) * G ? start : after,
+                   positions[row] + 1, E, room, out + row * apart(H * E) + h * E);
     }
 }
 
@@ -340,7 +256,7 @@ void decode_scratch(const Model *m, i64 rows, i64 capacity, i64 *bytes) {
     const i64 HE = m->heads * m->head_dim, width = HE + 2 * m->kv_heads * m->head_dim;
     const i64 deepest = m->inner > HE ? m->inner : HE, depth = deepest > m->hidden ? deepest : m->hidden;
     const i64 left = m->bfloat16 ? amx_padded(rows) * bf16_stride(depth) * (i64)sizeof(bf16) : 0;
-    const i64 floats = 2 * apart(m->hidden) + apart(width) + apart(HE) + apart(m->inner) + m->kv_heads * (capacity + 8);
+    const i64 floats = 2 * apart(m->hidden) + apart(width) + apart(HE) + apart(m->inner) + m->kv_heads * ROOM(capacity);
     *bytes = left + rows * floats * (i64)sizeof(float);
 }
 
@@ -352,7 +268,7 @@ void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slo
     const i64 d = apart(D), w = apart(width), he = apart(HE), inner_stride = apart(m->inner);
     float *x = scratch, *normed = x + rows * d, *qkv = normed + rows * d, *mixed = qkv + rows * w;
     float *inner = mixed + rows * he, *weights = inner + rows * inner_stride;
-    bf16 *left = (bf16 *)(weights + rows * m->kv_heads * (cache->capacity + 8));
+    bf16 *left = (bf16 *)(weights + rows * m->kv_heads * ROOM(cache->capacity));
     for (i64 row = 0; row < rows; row++) memcpy(x + row * d, m->embeddings + tokens[row] * D, D * sizeof *x);
     for (i64 layer = 0; layer < m->layers; layer++) {
         const Layer *l = m->layer + layer;

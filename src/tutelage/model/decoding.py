@@ -54,7 +54,7 @@ def can_pack(model: CausalLM) -> bool:
     if model.config.head_dim % 8 or not kernels.takes(*model.parameters()):
         return False
     if model.compute_dtype == torch.bfloat16:
-        return kernels.tiles()
+        return model.config.head_dim % AMX_BLOCK == 0 and model.config.head_dim <= 512 and kernels.tiles()
     return model.compute_dtype == torch.float32
 
 
@@ -164,7 +164,7 @@ class PackedDecoder:
         norms = {"q_norm": attention.q_norm, "k_norm": attention.k_norm}
         return {name: None if norm is None else self._keep(norm.weight.clone()) for name, norm in norms.items()}
 
-    def _linear(self, *linears: Linear, join: Callable[[Sequence[Tensor]], Tensor] = torch.cat) -> _Linear:
+    def _linear(self, *linears: Linear, join: Callable[[list[Tensor]], Tensor] = torch.cat) -> _Linear:
         panels = pack_panels(join([linear.matrix() for linear in linears]), self._dtype)
         biases = [linear.bias[:, None] for linear in linears if linear.bias is not None]
         bias = self._keep(_filled_up(join(biases), AMX_BLOCK)) if biases else None
@@ -189,7 +189,7 @@ def _filled_up(rows: Tensor, size: int) -> Tensor:
     return torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % size))
 
 
-def _woven(parts: Sequence[Tensor]) -> Tensor:
+def _woven(parts: list[Tensor]) -> Tensor:
     """Eight rows of the gate, then the same eight of `up`, and so on: a panel has all that its SwiGLU needs."""
     half = PANEL // 2
     return torch.stack([_filled_up(part, half).view(-1, half, part.shape[1]) for part in parts], 1).flatten(0, 2)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "amx"))
+HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "amx", "attend"))
 SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "head", "decode", "sample"))
 ROWS_PER_BLOCK = 256  # as in kernels.c
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
