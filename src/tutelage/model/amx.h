@@ -28,22 +28,27 @@ static inline int amx_ready(void) {
     return answer;
 }
 
-/* Eight registers of 16 rows of 64 bytes. */
+typedef struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes_a_row[16];
+    uint8_t rows[16];
+} TileConfig;
+
+/* Eight registers of 16 rows of 64 bytes. Constant: gcc's intrinsic does not say that it reads all of it. */
 static inline void amx_begin(void) {
-    struct {
-        uint8_t palette, start, reserved[14];
-        uint16_t bytes_a_row[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.bytes_a_row[i] = 64, config.rows[i] = 16;
+    static const TileConfig config = {1, 0, {0}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
     _tile_loadconfig(&config);
 }
+
+/* Nor do gcc's loads of tiles say that they read memory: what was written before must be there. */
+static inline void amx_written(void) { __asm__ volatile("" ::: "memory"); }
 
 static inline void amx_end(void) { _tile_release(); }
 
 /* out [32, 32] = x [32, depth] times one panel; strides count elements. */
 static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
     const bf16 *low = x + 16 * stride;
+    amx_written();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -66,6 +71,7 @@ static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, 
 
 /* The same with 16 rows. */
 static inline void amx_product_16(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+    amx_written();
     _tile_zero(0);
     _tile_zero(1);
     for (i64 k = 0; k < depth; k += AMX_BLOCK, panel += AMX_BLOCK * AMX_BLOCK) {
@@ -103,6 +109,17 @@ static inline void amx_pack_panel(const bf16 *w, i64 outputs, i64 depth, bf16 *p
                         memset(to, 0, 2 * sizeof *to);
                 }
             }
+}
+
+/* All panels of the transpose of x [depth, outputs], both multiples of 32. */
+static inline void amx_pack_transposed(const bf16 *x, i64 outputs, i64 depth, bf16 *panels) {
+    for (i64 first = 0; first < outputs; first += AMX_BLOCK)
+        for (i64 k = 0; k < depth; k += AMX_BLOCK)
+            for (i64 half = 0; half < AMX_BLOCK; half += 16)
+                for (i64 pair = 0; pair < 16; pair++, panels += AMX_BLOCK) {
+                    const bf16 *even = x + (k + 2 * pair) * outputs + first + half, *odd = even + outputs;
+                    for (i64 j = 0; j < 16; j++) panels[2 * j] = even[j], panels[2 * j + 1] = odd[j];
+                }
 }
 
 #endif

@@ -13,16 +13,24 @@ from tutelage.model import kernels
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich, arXiv 1910.07467)."""
-    if x.numel() >= kernels.SMALLEST and weight.shape == x.shape[-1:] and kernels.takes(x, weight):
-        out: Tensor = _RMSNorm.apply(x.contiguous(), weight.contiguous(), eps)  # type: ignore[no-untyped-call]  # torch's apply
-        return out
-    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+    """x / sqrt(mean(x²) + eps) · weight over the last axis (Zhang & Sennrich, arXiv 1910.07467), in the dtype of x."""
+    if x.numel() >= kernels.SMALLEST and weight.shape == x.shape[-1:] and kernels.takes_either(x):
+        weight_float32 = weight.float()
+        if kernels.takes(weight_float32):
+            out: Tensor = _RMSNorm.apply(x.contiguous(), weight_float32.contiguous(), eps)  # type: ignore[no-untyped-call]  # torch's apply
+            return out
+    return torch_rms_norm(x, weight, eps)
+
+
+def torch_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`rms_norm` by torch operations, in the wider of the two dtypes and rounded once."""
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    return F.rms_norm(x.to(dtype), (x.shape[-1],), weight.to(dtype), eps).to(x.dtype)
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) · up, element by element (Shazeer, arXiv 2002.05202)."""
-    if gate.numel() >= kernels.SMALLEST and gate.shape == up.shape and kernels.takes(gate, up):
+    if gate.numel() >= kernels.SMALLEST and gate.shape == up.shape and kernels.takes_either(gate, up):
         out: Tensor = _SwiGLU.apply(gate.contiguous(), up.contiguous())  # type: ignore[no-untyped-call]  # torch's apply
         return out
     return F.silu(gate) * up
@@ -42,9 +50,9 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         width = x.shape[-1]
         rows = x.numel() // width
-        y, scale = torch.empty_like(x), x.new_empty(rows)
+        y, scale = torch.empty_like(x), weight.new_empty(rows)
         threads = kernels.threads_for(x.numel())
-        kernels.library().rms_norm_forward(
+        kernels.function("rms_norm_forward", x)(
             x.data_ptr(), weight.data_ptr(), y.data_ptr(), scale.data_ptr(), rows, width, eps, threads
         )
         ctx.save_for_backward(x, weight, scale)
@@ -56,14 +64,14 @@ class _RMSNorm(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *differentiable_gradients(
-                lambda x, w: F.rms_norm(x, w.shape, w, ctx.eps), (x, weight), grads[0]
+                lambda x, w: torch_rms_norm(x, w, ctx.eps), (x, weight), grads[0]
             ), None
         grad_y, width = grads[0].contiguous(), x.shape[-1]
         rows = x.numel() // width
         grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)
-        partial = x.new_empty(-(-rows // kernels.ROWS_PER_BLOCK), width)
+        partial = weight.new_empty(-(-rows // kernels.ROWS_PER_BLOCK), width)
         pointers = [tensor.data_ptr() for tensor in (grad_y, x, weight, scale, grad_x, partial, grad_weight)]
-        kernels.library().rms_norm_backward(*pointers, rows, width, kernels.threads_for(x.numel()))
+        kernels.function("rms_norm_backward", x)(*pointers, rows, width, kernels.threads_for(x.numel()))
         return grad_x, grad_weight, None
 
 
@@ -71,7 +79,7 @@ class _SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         y, count = torch.empty_like(gate), gate.numel()
-        kernels.library().swiglu_forward(
+        kernels.function("swiglu_forward", gate)(
             gate.data_ptr(), up.data_ptr(), y.data_ptr(), count, kernels.threads_for(count)
         )
         ctx.save_for_backward(gate, up)
@@ -85,5 +93,5 @@ class _SwiGLU(torch.autograd.Function):
         grad_y, count = grads[0].contiguous(), gate.numel()
         grad_gate, grad_up = torch.empty_like(gate), torch.empty_like(up)
         pointers = [tensor.data_ptr() for tensor in (grad_y, gate, up, grad_gate, grad_up)]
-        kernels.library().swiglu_backward(*pointers, count, kernels.threads_for(count))
+        kernels.function("swiglu_backward", gate)(*pointers, count, kernels.threads_for(count))
         return grad_gate, grad_up

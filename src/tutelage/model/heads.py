@@ -68,8 +68,7 @@ class PolicyWithValue(nn.Module):
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not value_only):
             hidden = self.policy.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
-            weight = self.policy.lm_head.weight.to(hidden.dtype)
-            logprobs, entropies = linear_logprobs(hidden, weight, targets_BT, temperature)
+            logprobs, entropies = linear_logprobs(hidden, self.policy.lm_head.weight, targets_BT, temperature)
         values: Tensor = self.value(hidden).squeeze(-1).float()
         return logprobs, entropies, values
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -22,20 +23,26 @@ import torch
 from torch import Tensor
 
 HERE = Path(__file__).parent
-HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "amx", "attend"))
-SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "head", "decode", "sample"))
-ROWS_PER_BLOCK = 256  # as in kernels.c
+HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "layers", "amx", "attend"))
+SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "tile_logprobs", "decode", "sample"))
+ROWS_PER_BLOCK = 256  # as in layers.h
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
 # -ffast-math is not among these: it would assume that there are no NaNs, and a NaN loss must be noticed
 _FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC")
 _POINTER, _INTEGER, _FLOAT, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 _SIGNATURES = {
-    "rms_norm_forward": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
-    "rms_norm_backward": [*[_POINTER] * 7, *[_INTEGER] * 2, _INT],
-    "swiglu_forward": [*[_POINTER] * 3, _INTEGER, _INT],
-    "swiglu_backward": [*[_POINTER] * 5, _INTEGER, _INT],
-    "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
+    **{
+        f"{name}_{dtype}": types
+        for dtype in ("float32", "bfloat16")
+        for name, types in {
+            "rms_norm_forward": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
+            "rms_norm_backward": [*[_POINTER] * 7, *[_INTEGER] * 2, _INT],
+            "swiglu_forward": [*[_POINTER] * 3, _INTEGER, _INT],
+            "swiglu_backward": [*[_POINTER] * 5, _INTEGER, _INT],
+            "rotate": [*[_POINTER] * 4, *[_INTEGER] * 11, _INT, _INT],
+        }.items()
+    },
     "softmax_statistics": [*[_POINTER] * 5, *[_INTEGER] * 2, _FLOAT, _INT],
     "softmax_gradient": [*[_POINTER] * 4, *[_INTEGER] * 2, _FLOAT, _INT],
     "amx_answer": [_POINTER],
@@ -76,14 +83,14 @@ def library() -> ctypes.CDLL:
     return found
 
 
-def takes(*tensors: Tensor) -> bool:
-    """Whether these may go to a kernel: plain float32 tensors in this machine's memory, outside of any tracing.
+def takes(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether these may go to a kernel: plain tensors of one dtype in this machine's memory, outside of any tracing.
 
     Subclasses (DTensor, fake tensors) and functorch transforms have no memory of their own to point at.
     """
     for tensor in tensors:
         plain = type(tensor) is Tensor or type(tensor) is torch.nn.Parameter
-        if not (plain and tensor.dtype is torch.float32 and tensor.device.type == "cpu"):
+        if not (plain and tensor.dtype is dtype and tensor.device.type == "cpu"):
             return False
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()) and available()
 
@@ -93,6 +100,17 @@ def tiles() -> bool:
     answer = _INT()
     library().amx_answer(ctypes.addressof(answer))
     return bool(answer.value)
+
+
+def takes_either(*tensors: Tensor) -> bool:
+    """`takes` for the functions that come in both types: all float32, or all bfloat16."""
+    return takes(*tensors, dtype=torch.bfloat16 if tensors[0].dtype is torch.bfloat16 else torch.float32)
+
+
+def function(name: str, tensor: Tensor) -> Callable[..., None]:
+    """The compiled function of this name for elements of the tensor's dtype."""
+    found: Callable[..., None] = getattr(library(), f"{name}_{str(tensor.dtype).removeprefix('torch.')}")
+    return found
 
 
 def threads_for(elements: int) -> int:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tutelage.model import kernels
+from tutelage.model import kernels, tile_logprobs
+from tutelage.model.tile_logprobs import TileLogprobs
 
 CHUNK_ELEMENTS = 1 << 22  # logits of one chunk: 4 M elements stay near the cache
 KEPT_ELEMENTS = 1 << 24  # as many logits (64 MB) may be kept for the backward pass instead of being computed again
@@ -29,11 +30,15 @@ class TokenLogprobs(NamedTuple):
 def linear_logprobs(
     hidden_BTD: Tensor, weight_VD: Tensor, targets_BT: Tensor, temperature: float = 1.0
 ) -> TokenLogprobs:
-    """log softmax(hidden · weightᵀ / temperature)[target] and the entropy of that distribution (not differentiable)."""
+    """log softmax(hidden · weightᵀ / temperature)[target] and the entropy of that distribution (not differentiable).
+
+    Weights are cast to the dtype of the hidden states; their gradient keeps their own.
+    """
     keep = (targets_BT >= 0).flatten().nonzero().squeeze(1)
     hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, keep)
     targets_N = targets_BT.flatten().index_select(0, keep)
-    logprobs_N, entropies_N = _LinearLogprobs.apply(hidden_ND, weight_VD, targets_N, temperature)  # type: ignore[no-untyped-call]  # torch's apply
+    function = TileLogprobs if tile_logprobs.takes(hidden_ND, weight_VD, targets_N) else _LinearLogprobs
+    logprobs_N, entropies_N = function.apply(hidden_ND, weight_VD, targets_N, temperature)  # type: ignore[no-untyped-call]  # torch's apply
     zeros = logprobs_N.new_zeros(targets_BT.numel())
     shape = targets_BT.shape
     return TokenLogprobs(
@@ -46,6 +51,7 @@ class _LinearLogprobs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float
     ) -> tuple[Tensor, Tensor]:
+        ctx.weight_dtype, weight_VD = weight_VD.dtype, weight_VD.to(hidden_ND.dtype)
         logprobs = torch.empty(targets_N.shape, dtype=torch.float32, device=hidden_ND.device)
         entropies, normalisers = torch.empty_like(logprobs), torch.empty_like(logprobs)
         ctx.fused = _takes(hidden_ND, weight_VD, targets_N)
@@ -80,7 +86,7 @@ class _LinearLogprobs(torch.autograd.Function):
                 grad_weight.addmm_(grad_logits.T, hidden_ND[part])
             else:
                 grad_weight += grad_logits.T @ hidden_ND[part]
-        return grad_hidden, grad_weight.to(weight_VD.dtype), None, None
+        return grad_hidden, grad_weight.to(ctx.weight_dtype), None, None
 
 
 def softmax_statistics(logits: Tensor, targets_N: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:

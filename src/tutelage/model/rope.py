@@ -42,7 +42,7 @@ def rotary_tables(frequencies: Tensor, positions_BT: Tensor, dtype: torch.dtype)
 
 
 def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn every plane of queries or keys by its position's angle; tables as from `rotary_tables`."""
+    """Turn every plane of queries or keys by its position's angle; tables as from `rotary_tables`, best in float32."""
     if x_BHTE.numel() >= kernels.SMALLEST and _takes(x_BHTE, cos, sin):
         out: Tensor = _Rotate.apply(x_BHTE, cos, sin)  # type: ignore[no-untyped-call]  # torch's apply
         return out
@@ -50,7 +50,8 @@ def rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _rotate(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return x_BHTE * cos + x_BHTE.roll(x_BHTE.shape[-1] // 2, -1) * sin
+    turned = x_BHTE * cos + x_BHTE.roll(x_BHTE.shape[-1] // 2, -1) * sin
+    return turned.to(x_BHTE.dtype)
 
 
 def _takes(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> bool:
@@ -58,7 +59,7 @@ def _takes(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> bool:
         return False
     B, _, T, E = x_BHTE.shape
     tables = cos.shape == sin.shape and cos.shape in ((B, 1, T, E), (1, 1, T, E))
-    return tables and cos.is_contiguous() and sin.is_contiguous() and kernels.takes(x_BHTE, cos, sin)
+    return tables and cos.is_contiguous() and sin.is_contiguous() and kernels.takes_either(x_BHTE) and kernels.takes(cos, sin)
 
 
 class _Rotate(torch.autograd.Function):
@@ -85,7 +86,7 @@ def _turn(x_BHTE: Tensor, cos: Tensor, sin: Tensor, *, backward: bool) -> Tensor
     # [B, T, H, E] in memory: what projections write and what attention's output is merged from
     y_BHTE = x_BHTE.new_empty(B, T, H, E).transpose(1, 2)
     table_batch = 0 if cos.shape[0] == 1 else T * E
-    kernels.library().rotate(
+    kernels.function("rotate", x_BHTE)(
         *(tensor.data_ptr() for tensor in (x_BHTE, y_BHTE, cos, sin)),
         *(B, H, T, E, table_batch, *x_BHTE.stride()[:3], *y_BHTE.stride()[:3]),
         backward,

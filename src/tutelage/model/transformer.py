@@ -50,7 +50,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x / rms(x) · weight over the last axis."""
-        return rms_norm(x, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 @dataclass
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Hidden states [B, T, D] after the final norm."""
-        cos, sin = rotary_tables(self.inverse_frequencies, position_ids_BT, dtype)
+        cos, sin = rotary_tables(self.inverse_frequencies, position_ids_BT, torch.float32)
         context = AttentionContext(cos, sin, None if mask is None else additive_mask(mask, dtype), cache)
         x_BTD = self.embed_tokens(input_ids_BT).to(dtype)
         for layer in self.layers:
@@ -218,7 +218,7 @@ class CausalLM(nn.Module):
         """Logits [B, T, V] in float32 or, given targets, `TokenLogprobs` without ever holding all logits."""
         hidden = self.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
         if targets_BT is not None:
-            return linear_logprobs(hidden, self.lm_head.weight.to(hidden.dtype), targets_BT, temperature)
+            return linear_logprobs(hidden, self.lm_head.weight, targets_BT, temperature)
         logits: Tensor = self.lm_head(hidden)
         return logits.float()
 
