@@ -28,7 +28,7 @@ LAYERS: Mapping[str, set[str]] = {
     "feedback": set(),
     "model": {"errors"},
     "run": {"errors"},
-    "data": {"errors"},
+    "data": {"errors", "model"},
     "sources": {"errors", "run"},
     "parallel": {"model"},
     "training": {"errors", "objectives", "parallel", "run"},

@@ -39,7 +39,8 @@ def our_side(
     rewards = Rewards({"reward": reward}, {"reward": 1.0}, tokenizer)
     drawer = Drawer(policy, rewards, tokenizer, prompts, config, seed=0)
     logprobs = frozen_logprobs(ref.eval().requires_grad_(False), config.temperature)
-    source = RolloutSource(model, logprobs, drawer, method.estimate, start_critic=method.start_critic)
+    source = RolloutSource(model, logprobs, drawer, method.estimate, start_critic=method.start_critic,
+                           scores_alone=method.scores_alone)  # fmt: skip
     return Ours(model, source, method.step, config.optimizer, source.steps_a_batch)
 
 

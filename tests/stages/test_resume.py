@@ -70,6 +70,13 @@ def grpo_stage(inputs: dict[str, Artifact]) -> Stage:
     return lambda run: grpo.run(config, inputs, run)
 
 
+def grpo_of_one_update(inputs: dict[str, Artifact]) -> Stage:
+    config = GRPOConfig(model="", reward_model="", prompts="", rewards={"answer": 1.0}, num_rollout_batches=4,
+                        prompts_a_batch=2, num_replies=3, max_tokens=5, optimizer={"learning_rate": 0.01},
+                        **COMMON)  # fmt: skip
+    return lambda run: grpo.run(config, inputs, run)
+
+
 def kto_stage(inputs: dict[str, Artifact]) -> Stage:
     config = KTOConfig(model="", preferences="", num_steps=4, replies_a_step=6, micro_batch_replies=4, **COMMON)
     return lambda run: kto.run(config, inputs, run)
@@ -83,6 +90,7 @@ STAGES: dict[str, tuple[Callable[[dict[str, Artifact]], Stage], tuple[int, ...]]
     "kto": (kto_stage, (3,)),
     "ppo": (ppo_stage, (2, 3)),
     "grpo": (grpo_stage, (3,)),
+    "grpo, one update a batch": (grpo_of_one_update, (3,)),
 }
 
 
@@ -108,7 +116,7 @@ def test_an_interrupted_stage_ends_with_the_same_bytes(tmp_path: Path, name: str
     stage(whole)
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            stage(stage_run(tmp_path / f"stop-{stop}", Interrupter(stop, name)))
+            stage(stage_run(tmp_path / f"stop-{stop}", Interrupter(stop, name.split(",")[0])))
         assert not (tmp_path / f"stop-{stop}" / "model.safetensors").exists()
         again = stage_run(tmp_path / f"stop-{stop}")
         stage(again)

@@ -18,8 +18,8 @@ class Batch:
 
     input_ids_BT: Tensor  # int64
     targets_BT: Tensor  # int64
-    position_ids_BT: Tensor  # int64, restarting at 0 in every segment
-    segment_ids_BT: Tensor  # int32, 0 on padding; tokens of different segments must not attend to each other
+    position_ids_BT: Tensor  # int64, from 0 on in every sequence
+    segment_ids_BT: Tensor  # int32, 0 on padding; `model.segments` says who attends to whom
 
     @property
     def num_targets(self) -> int:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batches import Batch, make_batch
-from tutelage.data.packing import lay_rows, pack
+from tutelage.data.packing import Strip, lay_rows, lay_strips
+from tutelage.data.shared_prompts import Family, plan_rows
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
+from tutelage.model.segments import BRANCHES
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -92,17 +94,35 @@ class PackedCompletions:
 
 
 def pack_completions(completions: Sequence[Completion], pad_id: int, least_width: int = 128) -> PackedCompletions:
-    """Several completions a row, none of which attends to another; rows as wide as the longest, or `least_width`."""
+    """Several completions a row, none of which attends to another; those of one prompt share it where that is cheaper.
+
+    A shared prompt is laid once and is nobody's, but for its last token, which each completion has for itself. Rows
+    are as wide as the longest completion, or `least_width`; where prompts are shared, as `plan_rows` finds best.
+    """
     lengths = [len(completion.ids) for completion in completions]
-    width = max(least_width, *lengths)
-    plan = pack(lengths, width)
-    masks = [completion.loss_mask for completion in completions]
-    batch = make_batch(lay_rows([completion.ids for completion in completions], plan, width, pad_id, masks))
+    prompts = [completion.ids[: completion.num_prompt] for completion in completions]
+    plan = plan_rows(prompts, lengths, max(least_width, *lengths))
+    rows = [_strips(row, completions) for row in plan.rows]
+    batch = make_batch(lay_strips(rows, plan.width, pad_id))
     owners = torch.full(batch.input_ids_BT.shape, len(lengths))
-    for row, indices in enumerate(plan):
-        counts = torch.tensor([lengths[index] for index in indices])
-        owners[row, : int(counts.sum())] = torch.tensor(indices).repeat_interleave(counts)
+    for row, strips in enumerate(rows):
+        counts = torch.tensor([len(strip.ids) for strip in strips])
+        owners[row, : int(counts.sum())] = torch.tensor([strip.owner for strip in strips]).repeat_interleave(counts)
     return PackedCompletions(batch, owners, torch.tensor(lengths))
+
+
+def _strips(row: Sequence[Family], completions: Sequence[Completion]) -> list[Strip]:
+    """A row's tokens: of every family what is shared, which is nobody's (owner N), and then each member's own."""
+    strips = []
+    for number, (prefix, members) in enumerate(row, start=1):
+        root = number * BRANCHES if prefix else number - 1
+        if prefix:
+            shared = completions[members[0]].ids[:prefix]
+            strips.append(Strip(shared, [False] * prefix, root, owner=len(completions)))
+        for branch, member in enumerate(members, start=1):
+            own = completions[member]
+            strips.append(Strip(own.ids[prefix:], own.loss_mask[prefix:], root + branch, member, start=prefix))
+    return strips
 
 
 def in_token_batches(completions: Sequence[Completion], max_tokens: int = 16_384) -> list[range]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +48,24 @@ def pack(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     return rows
 
 
+class Strip(NamedTuple):
+    """Tokens of one sequence side by side in a row, the first of them at position `start` of the sequence."""
+
+    ids: Sequence[int] | IntArray
+    loss_mask: Sequence[bool] | npt.NDArray[np.bool_] | bool
+    segment: int
+    owner: int  # number of the sequence
+    start: int = 0
+
+
 @dataclass(frozen=True)
 class PackedRows:
-    """Sequences laid into `N` rows of `T` tokens; `segment_ids` is 0 on padding and 1, 2, … along each row."""
+    """Sequences laid into `N` rows of `T` tokens; `segment_ids` is 0 on padding, and else as `model.segments` says."""
 
     input_ids: npt.NDArray[np.int64]  # [N, T]
     loss_mask: npt.NDArray[np.bool_]  # [N, T]: this token is to be predicted
     segment_ids: npt.NDArray[np.int32]  # [N, T]
-    position_ids: npt.NDArray[np.int64]  # [N, T]: restarts at 0 in every segment
+    position_ids: npt.NDArray[np.int64]  # [N, T]: from 0 on in every sequence
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -85,22 +95,35 @@ def lay_rows(
     pad_id: int,
     loss_masks: Sequence[Sequence[bool] | npt.NDArray[np.bool_]] | None = None,
 ) -> PackedRows:
-    """Lay `sequences` into rows as `plan` (from `pack`) says; without `loss_masks` every token is trained on."""
-    shape = (len(plan), capacity)
+    """Lay `sequences` into rows as `plan` (from `pack`) says; without `loss_masks` every token is trained on.
+
+    Segments are 1, 2, … along each row.
+    """
+
+    def strip(index: int, segment: int) -> Strip:
+        return Strip(sequences[index], True if loss_masks is None else loss_masks[index], segment, index)
+
+    rows = [[strip(index, segment) for segment, index in enumerate(indices, start=1)] for indices in plan]
+    return lay_strips(rows, capacity, pad_id)
+
+
+def lay_strips(rows: Sequence[Sequence[Strip]], capacity: int, pad_id: int) -> PackedRows:
+    """Lay strips into rows, each row's one after the other from its first column on."""
+    shape = (len(rows), capacity)
     input_ids = np.full(shape, pad_id, dtype=np.int64)
     loss_mask = np.zeros(shape, dtype=np.bool_)
     segment_ids = np.zeros(shape, dtype=np.int32)
     position_ids = np.zeros(shape, dtype=np.int64)
-    for row, indices in enumerate(plan):
-        start = 0
-        for segment, index in enumerate(indices, start=1):
-            end = start + len(sequences[index])
+    for row, strips in enumerate(rows):
+        column = 0
+        for strip in strips:
+            end = column + len(strip.ids)
             assert end <= capacity, "the plan was made for longer rows"
-            input_ids[row, start:end] = sequences[index]
-            loss_mask[row, start:end] = True if loss_masks is None else loss_masks[index]
-            segment_ids[row, start:end] = segment
-            position_ids[row, start:end] = np.arange(end - start)
-            start = end
+            input_ids[row, column:end] = strip.ids
+            loss_mask[row, column:end] = strip.loss_mask
+            segment_ids[row, column:end] = strip.segment
+            position_ids[row, column:end] = np.arange(strip.start, strip.start + len(strip.ids))
+            column = end
     return PackedRows(input_ids, loss_mask, segment_ids, position_ids)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tutelage.model.config import ModelConfig
 from tutelage.model.logprobs import linear_logprobs
-from tutelage.model.transformer import CausalLM, Decoder, Linear, segment_mask
+from tutelage.model.segments import segment_mask
+from tutelage.model.transformer import CausalLM, Decoder, Linear
 
 RIDGE = 0.01
 

@@ -18,6 +18,7 @@ from tutelage.model.config import ModelConfig
 from tutelage.model.fused import rms_norm, swiglu
 from tutelage.model.logprobs import TokenLogprobs, linear_logprobs
 from tutelage.model.rope import inverse_frequencies, rotary_tables, rotate
+from tutelage.model.segments import segment_mask
 
 
 class KeyValueCache(Protocol):
@@ -166,14 +167,6 @@ class Decoder(nn.Module):
             x_BTD = layer(x_BTD, context)
         out: Tensor = self.norm(x_BTD)
         return out
-
-
-def segment_mask(segment_ids_BT: Tensor) -> Tensor:
-    """[B, 1, T, T]: a position attends to earlier ones of its own segment; padding (0) only to padding."""
-    T = segment_ids_BT.shape[1]
-    same = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
-    causal = torch.ones(T, T, dtype=torch.bool, device=segment_ids_BT.device).tril()
-    return (same & causal)[:, None]
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,7 +7,7 @@ to the reference stands in the loss (k3), as published, or in the score: docs/me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -18,7 +18,15 @@ from tutelage.objectives.policy import Aggregation, Clip, policy_loss
 from tutelage.objectives.types import LossOutput
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.stages.alignment.reinforce import Method, Step, reinforce
-from tutelage.stages.alignment.rollouts import Estimate, Judged, RolloutBatch, by_reply, group_estimate, token_outputs
+from tutelage.stages.alignment.rollouts import (
+    Estimate,
+    Judged,
+    RolloutBatch,
+    by_reply,
+    fresh_metrics,
+    group_estimate,
+    token_outputs,
+)
 from tutelage.stages.configs import GRPOConfig
 
 Scale = Literal["group", "batch", "none"]
@@ -53,7 +61,7 @@ def method(config: GRPOConfig) -> Method:
     """Advantages and loss as the configuration has them."""
     scale = config.scale or NORMALISATIONS[config.normalisation].scale
     return Method("grpo", partial(estimate, scale=scale, kl_in_score=config.kl_in == "score"), _step(config),
-                  resample_attempts=config.resample_attempts)  # fmt: skip
+                  resample_attempts=config.resample_attempts, scores_alone=config.kl_in == "loss")  # fmt: skip
 
 
 def estimate(judged: Judged, scale: Scale, *, kl_in_score: bool = False) -> Estimate:
@@ -71,10 +79,10 @@ def _step(config: GRPOConfig) -> Step:
     clip = Clip(low, high, max_log_ratio=20.0, per_sequence=chosen.per_sequence)
 
     def step(model: nn.Module, batch: RolloutBatch) -> LossOutput:
-        logprobs, _, _ = token_outputs(model, batch.rows, config.temperature)
+        logprobs, entropies, _ = token_outputs(model, batch.rows, config.temperature)
         replies = by_reply(batch, logprobs)
         kl_coef = batch.metrics["objective/kl_coef"] if config.kl_in == "loss" else 0.0
-        return policy_loss(
+        output = policy_loss(
             replies.logprobs,
             replies.old_logprobs,
             replies.advantages[:, :1] if chosen.per_sequence else replies.advantages,
@@ -85,5 +93,6 @@ def _step(config: GRPOConfig) -> Step:
             ref_logprobs_BT=replies.ref_logprobs if kl_coef else None,
             kl_coef=kl_coef,
         )
+        return replace(output, metrics={**output.metrics, **fresh_metrics(batch, logprobs, entropies)})
 
     return step

@@ -46,6 +46,7 @@ class Method:
     start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None
     critic_warmup_batches: int = 0
     resample_attempts: int = 0
+    scores_alone: bool = False  # advantages are made of scores, of no log-probs and no values
 
 
 def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Method) -> None:
@@ -61,7 +62,7 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     drawer = Drawer(policy, rewards, tokenizer, prompts, config, run.seed, method.resample_attempts)
     source = RolloutSource(
         model, frozen_logprobs(ref, config.temperature), drawer, method.estimate, start_critic=method.start_critic,
-        critic_warmup_batches=method.critic_warmup_batches,
+        critic_warmup_batches=method.critic_warmup_batches, scores_alone=method.scores_alone,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
     shown = first_prompts([prompt.row for prompt in prompts], config.num_samples, lambda row: row["messages"])

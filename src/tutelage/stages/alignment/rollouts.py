@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tutelage.data.batches import Batch
 from tutelage.data.completions import Completion, PackedCompletions, pack_completions, pad_completions
 from tutelage.generation.rollout import Rollouts
-from tutelage.objectives.advantages import flat_groups, token_rewards
+from tutelage.objectives.advantages import flat_groups
 from tutelage.objectives.kl import adaptive_kl_coef
 from tutelage.objectives.masked import masked, masked_mean, masked_sum
+from tutelage.objectives.types import Metrics
 from tutelage.stages.alignment.drawing import Drawer
 from tutelage.stages.alignment.rewards import Scores
 from tutelage.stages.sample import request_seed
@@ -45,6 +46,8 @@ class RolloutBatch:
     """Rollouts with everything an update needs, [B, T]; `metrics` are of the whole rollout batch.
 
     In a minibatch several completions are packed into a row, as `packed` says; before that each has its own.
+    If it is `fresh`, the policy was not asked again after decoding: `old_logprobs` are the decoder's, and those of the
+    update are its own (see `by_reply`).
     """
 
     completions: Sequence[Completion]
@@ -56,6 +59,7 @@ class RolloutBatch:
     old_values: Tensor
     metrics: Mapping[str, float]
     value_only: bool = False
+    fresh: bool = False
     packed: PackedCompletions | None = None
     replay: Batch | None = None
 
@@ -63,7 +67,9 @@ class RolloutBatch:
 class RolloutSource:
     """On-policy steps: the next rollout batch is drawn only when it is asked for. See StepSource.
 
-    `model` is what is trained, `drawer` has the language model in it; `ref` gives the reference's log-probs.
+    `model` is what is trained, `drawer` has the language model in it; `ref` gives the reference's log-probs. Where
+    advantages need `scores_alone` and a batch is learnt from once, the update's own forward is the policy's only one
+    (but `kl_target` asks for the KL before it).
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class RolloutSource:
         *,
         start_critic: Callable[[nn.Module, PackedCompletions, Judged], None] | None = None,
         critic_warmup_batches: int = 0,
+        scores_alone: bool = False,
         replay: Callable[[int], Batch] | None = None,
     ) -> None:
         self.model, self.ref, self.drawer = model, ref, drawer
@@ -84,6 +91,7 @@ class RolloutSource:
         self.kl_coef = self.config.kl_coef
         self.steps_a_batch = self.config.num_epochs * self.config.num_minibatches
         self.num_steps = self.config.num_rollout_batches * self.steps_a_batch
+        self.fresh = scores_alone and self.steps_a_batch == 1 and self.config.kl_target is None
 
     def resumable(self, step: int) -> bool:
         """Between rollout batches: the next one follows from the weights, the seed and the state."""
@@ -105,11 +113,17 @@ class RolloutSource:
             batch = self._rollout_batch(number)
             size = len(batch.old_logprobs)
             for epoch in range(self.config.num_epochs):
-                order = epoch_positions(epoch * size, size, size, request_seed(self.seed, number) % 2**31)
+                order = self._order(number, epoch, size)
                 for part, index in enumerate(torch.tensor(order).tensor_split(self.config.num_minibatches)):
                     step = number * self.steps_a_batch + epoch * self.config.num_minibatches + part
                     replay = None if self.replay is None else self.replay(step)
                     yield [replace(take(batch, index, self.tokenizer.pad_id), replay=replay)]
+
+    def _order(self, number: int, epoch: int, size: int) -> list[int]:
+        """Of replies; a fresh batch stays as the reference had it, so that equal weights give equal log-probs."""
+        if self.fresh:
+            return list(range(size))
+        return epoch_positions(epoch * size, size, size, request_seed(self.seed, number) % 2**31)
 
     @torch.no_grad()
     def _rollout_batch(self, number: int) -> RolloutBatch:
@@ -119,7 +133,9 @@ class RolloutSource:
         completions, rows = _without_unrewarded(rollouts, scores.total, self.tokenizer.pad_id)
         mask = rows.targets_BT >= 0
         packed = pack_completions(completions, self.tokenizer.pad_id)
-        logprobs, entropies, values = self._outputs(packed, mask)
+        decoded = _decoded_logprobs(completions, rollouts, mask)
+        zeros = torch.zeros_like(decoded)
+        logprobs, entropies, values = (decoded, zeros, zeros) if self.fresh else self._outputs(packed, mask)
         ref_logprobs = one_a_row(packed, self.ref(packed.rows), mask)
         warmup = number < self.critic_warmup_batches
         judged = Judged(scores.total, drawn.groups_B, logprobs - ref_logprobs, values, mask, self.kl_coef)
@@ -127,40 +143,32 @@ class RolloutSource:
             self.start_critic(self.model, packed, judged)
             judged = judged._replace(values_BT=self._outputs(packed, mask)[2])
         estimate = self.estimate(judged)
-        metrics = {
-            **self._metrics(rollouts, scores, judged, entropies),
-            **drawn.metrics,
-            **estimate.metrics,
-            "objective/logprob_gap": _logprob_gap(rollouts, completions, logprobs),
-        }
+        metrics = {**self._metrics(rollouts, scores), **drawn.metrics, **estimate.metrics}
+        if not self.fresh:
+            metrics |= _forward_metrics(metrics, len(completions), judged.kl_BT, entropies, logprobs - decoded, mask)
         if self.config.kl_target is not None and not warmup:
             self.kl_coef = adaptive_kl_coef(
                 self.kl_coef, metrics["objective/kl"], target=self.config.kl_target, num_samples=len(scores.total)
             )
         self.model.train()
         return RolloutBatch(completions, rows, logprobs, ref_logprobs, estimate.advantages_BT, estimate.returns_BT,
-                            judged.values_BT, metrics, warmup)  # fmt: skip
+                            judged.values_BT, metrics, warmup, self.fresh)  # fmt: skip
 
     def _outputs(self, packed: PackedCompletions, mask_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         outputs = token_outputs(self.model, packed.rows, self.config.temperature)
         logprobs, entropies, values = (one_a_row(packed, output, mask_BT) for output in outputs)
         return logprobs, entropies, values
 
-    def _metrics(self, rollouts: Rollouts, scores: Scores, judged: Judged, entropies: Tensor) -> dict[str, float]:
-        known, mask = ~judged.scores_B.isnan(), judged.mask_BT
-        count = int(known.sum())
-        rewards = token_rewards(judged.scores_B, judged.kl_BT, mask, judged.kl_coef)
+    def _metrics(self, rollouts: Rollouts, scores: Scores) -> dict[str, float]:
+        known = ~scores.total.isnan()
         own = {f"rewards/{name}": own[~own.isnan()] for name, own in scores.by_name.items()}
         return {
             **{name: float(values.mean()) for name, values in own.items() if len(values)},
-            "objective/scores": float(judged.scores_B[known].mean()),
-            "objective/rlhf_reward": float(masked_sum(rewards, mask) / count),
-            "objective/kl": float(masked_sum(judged.kl_BT, mask) / count),
-            "objective/entropy": float(masked_mean(entropies, mask)),
-            "objective/kl_coef": judged.kl_coef,
+            "objective/scores": float(scores.total[known].mean()),
+            "objective/kl_coef": self.kl_coef,
             "val/num_eos_tokens": float(sum(rollouts.finished(self.tokenizer.end_of_turn_id))),
             "val/length": float(torch.tensor([float(len(reply.ids)) for reply in rollouts.replies]).mean()),
-            "val/num_unrewarded": float(len(known) - count),
+            "val/num_unrewarded": float((~known).sum()),
         }
 
 
@@ -185,7 +193,10 @@ class Replies(NamedTuple):
 
 
 def by_reply(batch: RolloutBatch, logprobs_BT: Tensor) -> Replies:
-    """A packed minibatch for losses that ask where a reply ends; replies without a reward are left out."""
+    """A packed minibatch for losses that ask where a reply ends; replies without a reward are left out.
+
+    Of a fresh batch the old log-probs are the given ones, without their gradient: the policy has not moved since.
+    """
     packed = batch.packed
     assert packed is not None, "a minibatch is packed"
     counts_N = packed.sums((batch.rows.targets_BT >= 0).long())
@@ -196,9 +207,18 @@ def by_reply(batch: RolloutBatch, logprobs_BT: Tensor) -> Replies:
     def apart(values_BT: Tensor) -> Tensor:
         return one_a_row(packed, values_BT, mask_NT)
 
-    return Replies(
-        apart(logprobs_BT), apart(batch.old_logprobs), apart(batch.ref_logprobs), apart(batch.advantages), mask_NT
-    )
+    old_BT = logprobs_BT.detach() if batch.fresh else batch.old_logprobs
+    return Replies(apart(logprobs_BT), apart(old_BT), apart(batch.ref_logprobs), apart(batch.advantages), mask_NT)
+
+
+def fresh_metrics(batch: RolloutBatch, logprobs_BT: Tensor, entropies_BT: Tensor) -> Metrics:
+    """What the source measures of the policy's forward; of a fresh batch there is none but the update's."""
+    if not batch.fresh:
+        return {}
+    logprobs_BT, mask_BT = logprobs_BT.detach(), batch.rows.targets_BT >= 0
+    kl_BT, gaps_BT = logprobs_BT - batch.ref_logprobs, logprobs_BT - batch.old_logprobs
+    found = _forward_metrics(batch.metrics, len(batch.completions), kl_BT, entropies_BT, gaps_BT, mask_BT)
+    return {name: (torch.tensor(value), torch.ones(())) for name, value in found.items()}
 
 
 def group_estimate(advantages_B: Tensor, judged: Judged) -> Estimate:
@@ -248,12 +268,33 @@ def _without_unrewarded(rollouts: Rollouts, scores_B: Tensor, pad_id: int) -> tu
     return completions, pad_completions(completions, pad_id)
 
 
-def _logprob_gap(rollouts: Rollouts, completions: Sequence[Completion], logprobs: Tensor) -> float:
-    """Largest difference between the log-probs of decoding and of a training forward: a check on both."""
-    gaps = [
-        abs(drawn - trained)
-        for row, (completion, reply) in enumerate(zip(completions, rollouts.replies, strict=True))
+def _decoded_logprobs(completions: Sequence[Completion], rollouts: Rollouts, mask_BT: Tensor) -> Tensor:
+    """What decoding said of the tokens in the mask, 0 elsewhere."""
+    found = [
+        logprob
+        for completion, reply in zip(completions, rollouts.replies, strict=True)
         if completion.num_prompt < len(completion.ids)
-        for drawn, trained in zip(reply.logprobs, logprobs[row, completion.num_prompt - 1 :].tolist(), strict=False)
+        for logprob in reply.logprobs
     ]
-    return max(gaps, default=0.0)
+    return torch.zeros(mask_BT.shape).masked_scatter(mask_BT, torch.tensor(found))
+
+
+def _forward_metrics(
+    metrics: Mapping[str, float],
+    num_replies: int,
+    kl_BT: Tensor,
+    entropies_BT: Tensor,
+    gaps_BT: Tensor,
+    mask_BT: Tensor,
+) -> dict[str, float]:
+    """KL a rewarded reply, score less its cost, entropy a token, and the largest gap between training and decoding.
+
+    The gaps are those of the log-probs; `metrics` has the scores and the KL's coefficient.
+    """
+    kl = float(masked_sum(kl_BT, mask_BT)) / (num_replies - metrics["val/num_unrewarded"])
+    return {
+        "objective/kl": kl,
+        "objective/rlhf_reward": metrics["objective/scores"] - metrics["objective/kl_coef"] * kl,
+        "objective/entropy": float(masked_mean(entropies_BT, mask_BT)),
+        "objective/logprob_gap": float(masked(gaps_BT, mask_BT).abs().max()),
+    }
