@@ -20,7 +20,7 @@ import datasets
 import torch
 import trl
 from hh import as_text, pairs_file, read_pairs, same_tokens, save_smollm2
-from sides import arguments, best_setting, clock, equal_or_exit, gaps, report, seconds
+from sides import arguments, best_setting, clock, equal_or_exit, gaps, quickest_dtype, report, seconds
 from torch import Tensor
 from trainers import InTurn, Ours, optimizer, peer_arguments, quiet, turns, worth_trying
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -182,7 +182,7 @@ def main() -> None:
              for name, setting in worth_trying(SETTINGS, chosen.quick).items()},
             cost=lambda run: float(run()),
         )  # fmt: skip
-        model, references = load_causal_lm(base), []
+        model, references = load_causal_lm(base, quickest_dtype()), []
         before = seconds(lambda: references.append(reference_of(model, pairs, tokenizer.pad_id)))
         trainer = peer(work, base, tokenizer, pairs, SETTINGS[best])
         watch = turns(trainer, ours(work, model, references[0], pairs, tokenizer.pad_id))
@@ -194,7 +194,7 @@ def main() -> None:
     mine = sum(watch.mine[1:]) / chosen.rounds + before / len(watch.mine)
     report(f"DPO, {work.name}, hh pairs, length {work.max_length}", f"TRL {trl.__version__} DPOTrainer", best,
            work.pairs_a_step / mine, work.pairs_a_step / seconds_a_step(watch, trainer.before), "pairs/s", 2.0,
-           apart=agreed)  # fmt: skip
+           apart=agreed, precision=str(model.compute_dtype))  # fmt: skip
     equal_or_exit(agreed)
 
 

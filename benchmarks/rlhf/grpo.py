@@ -16,7 +16,7 @@ import trl
 from datasets import Dataset
 from llama import Work, peer_tokenizer, prompt_ids, save_nets, text_of, whole_replies, work_of
 from rollouts import even_rewards, even_share, learn_from, our_side
-from sides import arguments, gaps
+from sides import arguments, gaps, quickest_dtype
 from trainers import Ours, compare_steps, compiled, logged, optimizer, peer_arguments, quiet
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig as PeerConfig
@@ -75,7 +75,8 @@ def ours(work: Work, policy: Path, batches: int, updates: int = 1) -> Ours[Rollo
         num_replies=work.num_replies, max_tokens=work.new, num_rollout_batches=batches, num_epochs=updates,
         kl_coef=KL_COEF, missing_end_penalty=0.0, optimizer=RATE,
     )  # fmt: skip
-    return our_side(work, method(config), load_causal_lm(policy), load_causal_lm(policy), config, even_rewards)
+    nets = [load_causal_lm(policy, quickest_dtype()) for _ in range(2)]
+    return our_side(work, method(config), *nets, config, even_rewards)
 
 
 def apart(work: Work, policy: Path) -> dict[str, float]:

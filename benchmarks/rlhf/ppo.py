@@ -23,7 +23,7 @@ import trl
 from datasets import Dataset
 from llama import PAD, Work, peer_tokenizer, prompt_ids, save_nets, whole_replies, work_of
 from rollouts import learn_from, our_side
-from sides import arguments, gaps
+from sides import arguments, gaps, quickest_dtype
 from torch import Tensor, nn
 from trainers import Ours, compare_steps, compiled, logged, optimizer, peer_arguments, quiet
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -83,8 +83,9 @@ def ours(work: Work, policy: Path, reward: Path, batches: int, *, start_critic: 
     )  # fmt: skip
     chosen = method(config, seed=0)
     chosen = chosen if start_critic else replace(chosen, start_critic=None)
-    scores = by_tokens(load_reward_model(reward).eval(), PAD)
-    return our_side(work, chosen, load_causal_lm(policy), load_causal_lm(policy), config, scores)
+    scores = by_tokens(load_reward_model(reward, quickest_dtype()).eval(), PAD)
+    nets = [load_causal_lm(policy, quickest_dtype()) for _ in range(2)]
+    return our_side(work, chosen, *nets, config, scores)
 
 
 @contextmanager

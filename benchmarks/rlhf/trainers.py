@@ -128,7 +128,7 @@ def compare_steps(
     best = best_setting({name: partial(cost, setting) for name, setting in tried.items()}, lambda run: float(run()))
     steps = chosen.rounds + 1
     mine, theirs = turns(peer(steps, settings[best]), ours(steps)).medians
-    report(work, peer_name, best, 1 / mine, 1 / theirs, "steps/s", 3.0, apart=agreed)
+    report(work, peer_name, best, 1 / mine, 1 / theirs, "steps/s", 3.0, apart=agreed, precision=str(quickest_dtype()))
     equal_or_exit(agreed)
 
 

@@ -1,6 +1,9 @@
 /* What the kernels share. */
 #ifndef TUTELAGE_KERNELS_H
 #define TUTELAGE_KERNELS_H
+#if defined(__AVX512BF16__) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC target("prefer-vector-width=512") /* older processors slow down for wide vectors */
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <string.h>

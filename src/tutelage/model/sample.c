@@ -89,8 +89,20 @@ static i64 first_above(const float *chances, i64 width, double threshold) {
     return likely;
 }
 
-/* tokens and their log-probabilities under softmax(logits / temperature); temperature 0: the likeliest, at 1.
- */
+/* The last if there is none: where all are NaN. */
+static i64 first_equal(const float *x, i64 width, float wanted) {
+    for (i64 first = 0; first < width; first += BLOCK) {
+        const i64 last = first + BLOCK < width ? first + BLOCK : width;
+        int found = 0;
+#pragma omp simd reduction(| : found)
+        for (i64 j = first; j < last; j++) found |= x[j] == wanted;
+        for (i64 j = first; found && j < last; j++)
+            if (x[j] == wanted) return j;
+    }
+    return width - 1;
+}
+
+/* tokens and their log-probabilities under softmax(logits / temperature); temperature 0: the likeliest, at 1. */
 void draw_rows(const float *logits, const double *uniforms, const float *temperatures, const i64 *top_k,
                const double *top_p, const double *min_p, i64 *tokens, float *logprobs, i64 rows, i64 width,
                int threads) {
@@ -122,7 +134,7 @@ void draw_rows(const float *logits, const double *uniforms, const float *tempera
             } else
                 token = first_above(chances, width, uniforms[row] * total);
         } else
-            while (token < width - 1 && x[token] != largest) token++;
+            token = first_equal(x, width, largest);
         tokens[row] = token;
         logprobs[row] = (x[token] - largest) * scale - (float)log(total);
         free(chances);

@@ -68,7 +68,13 @@ class TileLogprobs(torch.autograd.Function):
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
             grad_logits = _grad_logits(
-                hidden_ND[part], panels, targets_N[part], normalisers[part], scaled_N[part], ctx.temperature, len(weight_VD)
+                hidden_ND[part],
+                panels,
+                targets_N[part],
+                normalisers[part],
+                scaled_N[part],
+                ctx.temperature,
+                len(weight_VD),
             )
             torch.mm(grad_logits, weight_VD, out=grad_hidden[part])
             # this way round and dense, torch multiplies twice as fast
