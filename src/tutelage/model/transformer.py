@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.model.attention import attention
 from tutelage.model.config import ModelConfig
 from tutelage.model.fused import rms_norm, swiglu
 from tutelage.model.logprobs import TokenLogprobs, linear_logprobs
@@ -94,14 +95,7 @@ class Attention(nn.Module):
         k = rotate(k.transpose(1, 2), context.cos, context.sin)
         if context.cache is not None:
             k, v = context.cache.update(self.layer, k, v)
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=context.mask,
-            is_causal=context.mask is None,
-            enable_gqa=self.num_heads != self.num_kv_heads,
-        )
+        mixed = attention(q, k, v, context.mask)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))
         return out
 
