@@ -63,9 +63,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *differentiable_gradients(
-                lambda x, w: torch_rms_norm(x, w, ctx.eps), (x, weight), grads[0]
-            ), None
+            return *differentiable_gradients(lambda x, w: torch_rms_norm(x, w, ctx.eps), (x, weight), grads[0]), None
         grad_y, width = grads[0].contiguous(), x.shape[-1]
         rows = x.numel() // width
         grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)

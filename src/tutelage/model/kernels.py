@@ -49,6 +49,7 @@ _SIGNATURES = {
     "amx_pack": [*[_POINTER] * 2, *[_INTEGER] * 2, _INT],
     "head_statistics": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
     "head_gradient": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
+    "add_bfloat16": [_POINTER, _POINTER, _INTEGER],
     "attention_forward": [_POINTER] * 7,
     "attention_backward": [_POINTER] * 11,
     "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],

@@ -59,7 +59,13 @@ def _takes(x_BHTE: Tensor, cos: Tensor, sin: Tensor) -> bool:
         return False
     B, _, T, E = x_BHTE.shape
     tables = cos.shape == sin.shape and cos.shape in ((B, 1, T, E), (1, 1, T, E))
-    return tables and cos.is_contiguous() and sin.is_contiguous() and kernels.takes_either(x_BHTE) and kernels.takes(cos, sin)
+    return (
+        tables
+        and cos.is_contiguous()
+        and sin.is_contiguous()
+        and kernels.takes_either(x_BHTE)
+        and kernels.takes(cos, sin)
+    )
 
 
 class _Rotate(torch.autograd.Function):

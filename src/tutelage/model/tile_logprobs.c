@@ -108,3 +108,9 @@ void head_gradient(const bf16 *hidden, const bf16 *panels, const i64 *targets, c
         amx_end();
     }
 }
+
+/* sum += x */
+void add_bfloat16(const bf16 *restrict x, float *restrict sum, i64 count) {
+#pragma omp simd
+    for (i64 i = 0; i < count; i++) sum[i] += from_bf16(x[i]);
+}

@@ -61,32 +61,25 @@ class TileLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_ND, weight_VD, panels, targets_N, normalisers = ctx.saved_tensors
-        scaled_N = (grads[0] / ctx.temperature).contiguous()
-        grad_hidden = torch.empty_like(hidden_ND)
+        scaled_N, V = (grads[0] / ctx.temperature).contiguous(), len(weight_VD)
+        blocks, grad_hidden = _whole_blocks(hidden_ND), torch.empty_like(hidden_ND)
         grad_weight_DV = torch.zeros(weight_VD.shape[::-1])
-        rows = max(BLOCK, CHUNK_ELEMENTS // len(weight_VD))
+        rows = max(BLOCK, CHUNK_ELEMENTS // V // BLOCK * BLOCK)
+        buffer = hidden_ND.new_empty(min(rows, len(hidden_ND)), V)
+        product_DV = hidden_ND.new_empty(weight_VD.shape[::-1])
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
-            grad_logits = _grad_logits(
-                hidden_ND[part], panels, targets_N[part], normalisers[part], scaled_N[part], ctx.temperature, len(weight_VD)
+            given = (blocks[part], panels, targets_N[part], normalisers[part], scaled_N[part])
+            grad_logits = buffer[: len(given[2])]
+            kernels.library().head_gradient(
+                *(tensor.data_ptr() for tensor in (*given, grad_logits)),
+                *(len(grad_logits), blocks.shape[1], V, 1.0 / ctx.temperature, kernels.threads_for(buffer.numel())),
             )
             torch.mm(grad_logits, weight_VD, out=grad_hidden[part])
             # this way round and dense, torch multiplies twice as fast
-            grad_weight_DV += hidden_ND[part].T.contiguous() @ grad_logits
+            torch.mm(hidden_ND[part].T.contiguous(), grad_logits, out=product_DV)
+            kernels.library().add_bfloat16(product_DV.data_ptr(), grad_weight_DV.data_ptr(), product_DV.numel())
         return grad_hidden, grad_weight_DV.T.to(ctx.weight_dtype, memory_format=torch.contiguous_format), None, None
-
-
-def _grad_logits(
-    hidden: Tensor, panels: Tensor, targets: Tensor, normalisers: Tensor, grads: Tensor, temperature: float, V: int
-) -> Tensor:
-    """Gradient of sum(grads · logprobs) by the logits before the temperature, [N, V] in bfloat16."""
-    N, blocks = len(hidden), _whole_blocks(hidden)
-    grad_logits = hidden.new_empty(N, V)
-    kernels.library().head_gradient(
-        *(tensor.data_ptr() for tensor in (blocks, panels, targets, normalisers, grads, grad_logits)),
-        *(N, blocks.shape[1], V, 1.0 / temperature, kernels.threads_for(N * V)),
-    )
-    return grad_logits
 
 
 def _packed(weight_VD: Tensor) -> Tensor:
