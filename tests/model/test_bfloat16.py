@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.model import kernels, tile_logprobs
+from tutelage.model import kernels, tile_logprobs, tiles
 from tutelage.model.attention import attention, plain_attention
 from tutelage.model.fused import rms_norm, swiglu
 from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.rope import rotate
 
 compiled = pytest.mark.skipif(not kernels.available(), reason=f"no kernels: {kernels.why_not()}")
-tiles = pytest.mark.skipif(not kernels.available() or not tile_logprobs.has_tiles(), reason="no tile unit")
+with_tiles = pytest.mark.skipif(not kernels.available() or not tiles.available(), reason="no tile unit")
 few = settings(max_examples=20, deadline=None)
 seeds = st.integers(0, 2**31)
 ROUNDING = 2.0**-8  # of one result; half of it to the nearest
@@ -131,7 +131,7 @@ def mask_of(batch, queries, keys, seed):
     return torch.zeros(allowed.shape, dtype=torch.bfloat16).masked_fill_(~allowed, -torch.inf)
 
 
-@tiles
+@with_tiles
 @few
 @given(st.integers(1, 3), st.sampled_from([(1, 1), (4, 2), (6, 6)]), st.integers(8, 100), st.booleans(), seeds)
 def test_attention(batch, heads, time, masked, seed):
@@ -146,7 +146,7 @@ def test_attention(batch, heads, time, masked, seed):
     assert_near(lambda q, k, v: attention(q, k, v, mask), reference, (q, k, v), grad, bound=0.02)
 
 
-@tiles
+@with_tiles
 def test_attention_over_more_keys_than_queries_and_to_nothing():
     q, k, v = normal(2, 2, 40, 64, seed=0), normal(2, 2, 77, 64, seed=1), normal(2, 2, 77, 64, seed=2)
     mask = mask_of(1, 40, 77, seed=3)
@@ -160,7 +160,7 @@ def test_attention_over_more_keys_than_queries_and_to_nothing():
     assert attention(q, k, v, mask_of(1, 40, 77, seed=3)).isnan().any()
 
 
-@tiles
+@with_tiles
 @few
 @given(st.integers(1, 70), st.integers(2, 600), st.integers(1, 70), st.sampled_from([0.5, 1.0]), st.booleans(), seeds)
 def test_logprobs_of_logits_that_are_never_rounded(tokens, vocabulary, width, temperature, chunked, seed):
@@ -189,7 +189,7 @@ def test_logprobs_of_logits_that_are_never_rounded(tokens, vocabulary, width, te
     )
 
 
-@tiles
+@with_tiles
 def test_logprobs_of_what_is_not_finite_are_noticed():
     hidden, weight, targets = normal(1, 40, 32, seed=0), normal(300, 32, seed=1), torch.full((1, 40), 7)
     for value in (float("nan"), float("inf")):
@@ -218,7 +218,7 @@ def test_every_bit_is_the_same_with_one_thread_and_two():
             *gradients(swiglu, (x, grad), grad),
             *gradients(lambda x: rotate(x, angles, angles), (heads,), heads),
         ]
-        if tile_logprobs.has_tiles():
+        if tiles.available():
             found += gradients(lambda q, k, v: attention(q, k, v, None), (heads, heads[:, :2], heads[:, 1:3]), heads)
             found += linear_logprobs(x[None], head, targets[None])
         return found

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutelage.model import kernels, tile_logprobs
+from tutelage.model import kernels, tiles
 from tutelage.model.fused import differentiable_gradients
 
 
@@ -49,14 +49,14 @@ def plain_attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor
 
 def _takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     B, H, T, E = q.shape
-    if E % tile_logprobs.BLOCK or H % k.shape[1] or not kernels.takes(q, k, v, dtype=torch.bfloat16):
+    if E % tiles.BLOCK or H % k.shape[1] or not kernels.takes(q, k, v, dtype=torch.bfloat16):
         return False
     if mask is None:
-        fits = T == k.shape[2]
+        fits = k.shape[2] == T
     else:
         fits = mask.shape in ((B, 1, T, k.shape[2]), (1, 1, T, k.shape[2])) and mask.stride(-1) == 1
         fits = fits and not mask.requires_grad and kernels.takes(mask, dtype=torch.bfloat16)
-    return fits and tile_logprobs.has_tiles()
+    return bool(fits) and tiles.available()
 
 
 class _TileAttention(torch.autograd.Function):

@@ -24,7 +24,9 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "layers", "amx"))
-SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "tile_logprobs", "tile_attention", "decode", "sample"))
+SOURCES = tuple(
+    HERE / f"{name}.c" for name in ("kernels", "tile_linear", "tile_logprobs", "tile_attention", "decode", "sample")
+)
 ROWS_PER_BLOCK = 256  # as in layers.h
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
@@ -49,7 +51,7 @@ _SIGNATURES = {
     "amx_pack": [*[_POINTER] * 2, *[_INTEGER] * 2, _INT],
     "head_statistics": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
     "head_gradient": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
-    "add_bfloat16": [_POINTER, _POINTER, _INTEGER],
+    "add_weight_gradient": [*[_POINTER] * 4, *[_INTEGER] * 3, _INT],
     "attention_forward": [_POINTER] * 7,
     "attention_backward": [_POINTER] * 11,
     "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],

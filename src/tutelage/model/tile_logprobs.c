@@ -9,9 +9,6 @@
 #define PANELS_TOGETHER 8
 #define PART (PANELS_TOGETHER * AMX_BLOCK)
 
-/* Whether this machine and this process can. */
-void amx_answer(int *yes) { *yes = amx_ready(); }
-
 void amx_pack(const bf16 *weight, bf16 *panels, i64 outputs, i64 depth, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (i64 first = 0; first < outputs; first += AMX_BLOCK)
@@ -107,10 +104,4 @@ void head_gradient(const bf16 *hidden, const bf16 *panels, const i64 *targets, c
             }
         amx_end();
     }
-}
-
-/* sum += x */
-void add_bfloat16(const bf16 *restrict x, float *restrict sum, i64 count) {
-#pragma omp simd
-    for (i64 i = 0; i < count; i++) sum[i] += from_bf16(x[i]);
 }

@@ -1,11 +1,10 @@
-"""`linear_logprobs` in bfloat16 on processors with a tile unit: float32 logits that never are in memory (tile_logprobs.c).
+"""`linear_logprobs` in bfloat16 on processors with a tile unit: float32 logits, never all in memory (tile_logprobs.c).
 
 The backward pass computes the logits again: on such processors that is quicker than to write and read them.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tutelage.model import kernels
+from tutelage.model import kernels, tiles
+from tutelage.model.tiles import BLOCK
 
-BLOCK = 32  # AMX_BLOCK of amx.h
 CHUNK_ELEMENTS = 1 << 24  # gradients of logits that exist at a time: 32 MB
 
 
@@ -25,17 +24,10 @@ def takes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> bool:
     if N * V < kernels.SMALLEST or targets_N.dtype != torch.int64 or hidden_ND.dtype != torch.bfloat16:
         return False
     taken = kernels.takes(hidden_ND, dtype=torch.bfloat16) and kernels.takes(weight_VD, dtype=weight_VD.dtype)
-    return taken and has_tiles() and int(targets_N.max()) < V
+    return taken and tiles.available() and int(targets_N.max()) < V
 
 
-def has_tiles() -> bool:
-    """Whether processor, system and compiler let this process use tiles."""
-    answer = ctypes.c_int(0)
-    kernels.library().amx_answer(ctypes.addressof(answer))
-    return bool(answer.value)
-
-
-class TileLogprobs(torch.autograd.Function):
+class _TileLogprobs(torch.autograd.Function):
     """Log-probabilities and entropies, float32, of bfloat16 states and weights of any dtype, which are rounded."""
 
     @staticmethod
@@ -61,12 +53,11 @@ class TileLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_ND, weight_VD, panels, targets_N, normalisers = ctx.saved_tensors
-        scaled_N, V = (grads[0] / ctx.temperature).contiguous(), len(weight_VD)
+        scaled_N, (V, D) = (grads[0] / ctx.temperature).contiguous(), weight_VD.shape
         blocks, grad_hidden = _whole_blocks(hidden_ND), torch.empty_like(hidden_ND)
-        grad_weight_DV = torch.zeros(weight_VD.shape[::-1])
+        grad_weight = torch.zeros(V, D)
         rows = max(BLOCK, CHUNK_ELEMENTS // V // BLOCK * BLOCK)
-        buffer = hidden_ND.new_empty(min(rows, len(hidden_ND)), V)
-        product_DV = hidden_ND.new_empty(weight_VD.shape[::-1])
+        buffer = hidden_ND.new_zeros(min(rows, len(blocks)), V)
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
             given = (blocks[part], panels, targets_N[part], normalisers[part], scaled_N[part])
@@ -76,10 +67,25 @@ class TileLogprobs(torch.autograd.Function):
                 *(len(grad_logits), blocks.shape[1], V, 1.0 / ctx.temperature, kernels.threads_for(buffer.numel())),
             )
             torch.mm(grad_logits, weight_VD, out=grad_hidden[part])
-            # this way round and dense, torch multiplies twice as fast
-            torch.mm(hidden_ND[part].T.contiguous(), grad_logits, out=product_DV)
-            kernels.library().add_bfloat16(product_DV.data_ptr(), grad_weight_DV.data_ptr(), product_DV.numel())
-        return grad_hidden, grad_weight_DV.T.to(ctx.weight_dtype, memory_format=torch.contiguous_format), None, None
+            _add_weight_gradient(buffer, blocks[part], hidden_ND[part], grad_weight)
+        return grad_hidden, grad_weight.to(ctx.weight_dtype), None, None
+
+
+def _add_weight_gradient(buffer: Tensor, blocks: Tensor, hidden_ND: Tensor, grad_weight: Tensor) -> None:
+    """Add gradᵀ hidden. Rows of the buffer after the last hidden state are not used: they may be those of a chunk before."""
+    if all(size % BLOCK == 0 for size in grad_weight.shape):
+        buffer[len(hidden_ND) :] = 0
+        tiles.add_weight_gradient(buffer[: len(blocks)], blocks, grad_weight)
+    else:
+        grad_weight += buffer[: len(hidden_ND)].T @ hidden_ND
+
+
+def linear_logprobs(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [N] and entropies [N]; only what `takes` says yes to."""
+    found: tuple[Tensor, Tensor] = _TileLogprobs.apply(hidden_ND, weight_VD, targets_N, temperature)  # type: ignore[no-untyped-call]  # torch's apply
+    return found
 
 
 def _packed(weight_VD: Tensor) -> Tensor:
