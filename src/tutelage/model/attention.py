@@ -49,14 +49,13 @@ def plain_attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor
 
 def _takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     B, H, T, E = q.shape
+    fits = mask is None and T == k.shape[2]
     if E % tiles.BLOCK or H % k.shape[1] or not kernels.takes(q, k, v, dtype=torch.bfloat16):
         return False
-    if mask is None:
-        fits = k.shape[2] == T
-    else:
-        fits = mask.shape in ((B, 1, T, k.shape[2]), (1, 1, T, k.shape[2])) and mask.stride(-1) == 1
-        fits = fits and not mask.requires_grad and kernels.takes(mask, dtype=torch.bfloat16)
-    return bool(fits) and tiles.available()
+    if mask is not None:
+        shaped = mask.shape in ((B, 1, T, k.shape[2]), (1, 1, T, k.shape[2])) and mask.stride(-1) == 1
+        fits = shaped and not mask.requires_grad and kernels.takes(mask, dtype=torch.bfloat16)
+    return fits and tiles.available()
 
 
 class _TileAttention(torch.autograd.Function):

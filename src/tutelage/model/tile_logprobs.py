@@ -72,7 +72,7 @@ class _TileLogprobs(torch.autograd.Function):
 
 
 def _add_weight_gradient(buffer: Tensor, blocks: Tensor, hidden_ND: Tensor, grad_weight: Tensor) -> None:
-    """Add gradᵀ hidden. Rows of the buffer after the last hidden state are not used: they may be those of a chunk before."""
+    """Add gradᵀ hidden. The buffer's rows after the last hidden state may still be those of the chunk before."""
     if all(size % BLOCK == 0 for size in grad_weight.shape):
         buffer[len(hidden_ND) :] = 0
         tiles.add_weight_gradient(buffer[: len(blocks)], blocks, grad_weight)
