@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any
 
 import torch
@@ -29,11 +30,12 @@ def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | Non
     """softmax(q kᵀ / sqrt(E) + mask) v, [B, H, T, E]; mask [B or 1, 1, T, S], None: causal. Heads may share keys."""
     if q_BHTE.numel() >= kernels.SMALLEST and _takes(q_BHTE, k_BKSE, v_BKSE, mask):
         out: Tensor = _TileAttention.apply(q_BHTE, k_BKSE, v_BKSE, mask)  # type: ignore[no-untyped-call]  # torch's apply
-        return out
-    shared = q_BHTE.shape[1] != k_BKSE.shape[1]
-    return F.scaled_dot_product_attention(
-        q_BHTE, k_BKSE, v_BKSE, attn_mask=mask, is_causal=mask is None, enable_gqa=shared
-    )
+    else:
+        shared = q_BHTE.shape[1] != k_BKSE.shape[1]
+        out = F.scaled_dot_product_attention(
+            q_BHTE, k_BKSE, v_BKSE, attn_mask=mask, is_causal=mask is None, enable_gqa=shared
+        )
+    return out
 
 
 def plain_attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | None) -> Tensor:
@@ -43,13 +45,13 @@ def plain_attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor
     if mask is None:
         mask = q_BHTE.new_full((T, S), -torch.inf).triu(1)
     q_BKGTE = q_BHTE.reshape(B, K, H // K, T, E)
-    scores = q_BKGTE @ k_BKSE[:, :, None].mT / E**0.5 + mask.view(-1, 1, 1, T, S)
+    scores = q_BKGTE @ k_BKSE[:, :, None].mT / math.sqrt(E) + mask.view(-1, 1, 1, T, S)
     return (scores.softmax(-1) @ v_BKSE[:, :, None]).reshape(B, H, T, E)
 
 
 def _takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     B, H, T, E = q.shape
-    fits = mask is None and T == k.shape[2]
+    fits = mask is None and k.shape[2] == T
     if E % tiles.BLOCK or H % k.shape[1] or not kernels.takes(q, k, v, dtype=torch.bfloat16):
         return False
     if mask is not None:
