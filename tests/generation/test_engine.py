@@ -16,7 +16,7 @@ from tutelage.generation.forward import PackedForward, TorchForward
 from tutelage.generation.request import StopStrings
 from tutelage.generation.rollout import roll_out
 from tutelage.generation.sampling import Sampling
-from tutelage.model import kernels
+from tutelage.model import kernels, tiles
 from tutelage.model.decoding import PackedDecoder, can_pack
 from tutelage.model.transformer import CausalLM
 
@@ -43,7 +43,7 @@ def requests(count: int, **sampling: float) -> list[Request]:
 
 def in_bfloat16(net: CausalLM) -> CausalLM:
     """The same weights, computing in bfloat16; skips where the kernel cannot."""
-    if not kernels.tiles():
+    if not tiles.available():
         pytest.skip("this processor has no tiles for bfloat16")
     lower = deepcopy(net)
     lower.compute_dtype = torch.bfloat16

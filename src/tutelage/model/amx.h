@@ -19,6 +19,7 @@ static inline i64 amx_padded(i64 n) { return (n + AMX_BLOCK - 1) / AMX_BLOCK * A
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#pragma GCC target("prefer-vector-width=512") /* gcc would take half: older processors slow down with whole vectors */
 
 /* Whether this process may use the unit: Linux gives its 8 KB of registers only to those who ask. */
 static inline int amx_ready(void) {
@@ -45,14 +46,10 @@ static inline void amx_written(void) { __asm__ volatile("" ::: "memory"); }
 
 static inline void amx_end(void) { _tile_release(); }
 
-/* out [32, 32] = x [32, depth] times one panel; strides count elements. */
-static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+/* Adds x [32, depth] times one panel to four registers. */
+static inline void amx_multiply_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth) {
     const bf16 *low = x + 16 * stride;
     amx_written();
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
     for (i64 k = 0; k < depth; k += AMX_BLOCK, panel += AMX_BLOCK * AMX_BLOCK) {
         _tile_loadd(4, x + k, stride * 2);
         _tile_loadd(5, low + k, stride * 2);
@@ -63,13 +60,38 @@ static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, 
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
     }
+}
+
+static inline void amx_store_32(float *out, i64 out_stride) {
     _tile_stored(0, out, out_stride * 4);
     _tile_stored(1, out + 16, out_stride * 4);
     _tile_stored(2, out + 16 * out_stride, out_stride * 4);
     _tile_stored(3, out + 16 * out_stride + 16, out_stride * 4);
 }
 
-/* The same with 16 rows. */
+/* out [32, 32] = x [32, depth] times one panel; strides count elements. */
+static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    amx_multiply_32(x, stride, panel, depth);
+    amx_store_32(out, out_stride);
+}
+
+/* The same added to what is in out. */
+static inline void amx_add_product_32(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out,
+                                      i64 out_stride) {
+    amx_written();
+    _tile_loadd(0, out, out_stride * 4);
+    _tile_loadd(1, out + 16, out_stride * 4);
+    _tile_loadd(2, out + 16 * out_stride, out_stride * 4);
+    _tile_loadd(3, out + 16 * out_stride + 16, out_stride * 4);
+    amx_multiply_32(x, stride, panel, depth);
+    amx_store_32(out, out_stride);
+}
+
+/* out [16, 32] = x [16, depth] times one panel. */
 static inline void amx_product_16(const bf16 *x, i64 stride, const bf16 *panel, i64 depth, float *out, i64 out_stride) {
     amx_written();
     _tile_zero(0);
@@ -93,22 +115,47 @@ static inline void amx_product_32(const bf16 *x, i64 stride, const bf16 *panel, 
     (void)x, (void)stride, (void)panel, (void)depth, (void)out, (void)out_stride;
 }
 #define amx_product_16 amx_product_32
+#define amx_add_product_32 amx_product_32
 #endif
+
+typedef uint32_t Pairs __attribute__((vector_size(64), aligned(2), may_alias)); /* 16 pairs of bf16 */
+
+/* Exchanges squares of `step` pairs beside the diagonal: low and high say what of rows i and i + step goes where. */
+#define AMX_EXCHANGE(step, low, high)                                                                                  \
+    _Pragma("GCC unroll 16") for (int i = 0; i < 16; i++) if (!(i & step)) {                                           \
+        const Pairs a = rows[i], b = rows[i + step];                                                                   \
+        rows[i] = __builtin_shufflevector(a, b, AMX_LIST low);                                                         \
+        rows[i + step] = __builtin_shufflevector(a, b, AMX_LIST high);                                                 \
+    }
+#define AMX_LIST(...) __VA_ARGS__
+
+/* The transpose of 16 rows of 16 pairs, in place. */
+static inline __attribute__((always_inline)) void amx_transpose(Pairs rows[16]) {
+    AMX_EXCHANGE(1, (0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
+                 (1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
+    AMX_EXCHANGE(2, (0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
+                 (2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
+    AMX_EXCHANGE(4, (0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
+                 (4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
+    AMX_EXCHANGE(8, (0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
+                 (8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+}
+
+/* Two rows of 16, element by element beside each other. */
+static inline void amx_interleave(const bf16 *even, const bf16 *odd, Pairs *to) {
+    for (int j = 0; j < 16; j++) (*to)[j] = even[j] | (uint32_t)odd[j] << 16;
+}
 
 /* One panel from its outputs' rows, of which there may be fewer than 32: W [outputs, depth], depth elements apart. */
 static inline void amx_pack_panel(const bf16 *w, i64 outputs, i64 depth, bf16 *panel) {
     for (i64 k = 0; k < depth; k += AMX_BLOCK)
-        for (i64 half = 0; half < 2; half++, panel += 512)
-            for (i64 j = 0; j < 16; j++) {
-                const i64 output = half * 16 + j;
-                for (i64 pair = 0; pair < 16; pair++) {
-                    bf16 *to = panel + (pair * 16 + j) * 2;
-                    if (output < outputs)
-                        memcpy(to, w + output * depth + k + 2 * pair, 2 * sizeof *to);
-                    else
-                        memset(to, 0, 2 * sizeof *to);
-                }
-            }
+        for (i64 first = 0; first < AMX_BLOCK; first += 16, panel += 512) {
+            Pairs rows[16];
+            for (i64 j = 0; j < 16; j++)
+                rows[j] = first + j < outputs ? *(const Pairs *)(w + (first + j) * depth + k) : (Pairs){0};
+            amx_transpose(rows);
+            memcpy(panel, rows, sizeof rows);
+        }
 }
 
 /* All panels of the transpose of x [depth, outputs], both multiples of 32. */
@@ -118,7 +165,7 @@ static inline void amx_pack_transposed(const bf16 *x, i64 outputs, i64 depth, bf
             for (i64 half = 0; half < AMX_BLOCK; half += 16)
                 for (i64 pair = 0; pair < 16; pair++, panels += AMX_BLOCK) {
                     const bf16 *even = x + (k + 2 * pair) * outputs + first + half, *odd = even + outputs;
-                    for (i64 j = 0; j < 16; j++) panels[2 * j] = even[j], panels[2 * j + 1] = odd[j];
+                    amx_interleave(even, odd, (Pairs *)panels);
                 }
 }
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tutelage.model import kernels
+from tutelage.model import kernels, tiles
 from tutelage.model.rope import rotary_tables
 from tutelage.model.transformer import Attention, Block, CausalLM, Linear
 
 PANEL = 16  # as in decode.c: outputs computed together
-AMX_BLOCK = 32  # as in amx.h: the same in bfloat16, and what depths are filled up to
 MAX_ROWS = 256  # tokens a call: activations stay near the processor
 
 
@@ -54,7 +53,7 @@ def can_pack(model: CausalLM) -> bool:
     if model.config.head_dim % 8 or not kernels.takes(*model.parameters()):
         return False
     if model.compute_dtype == torch.bfloat16:
-        return model.config.head_dim % AMX_BLOCK == 0 and model.config.head_dim <= 512 and kernels.tiles()
+        return model.config.head_dim % tiles.BLOCK == 0 and model.config.head_dim <= 512 and tiles.available()
     return model.compute_dtype == torch.float32
 
 
@@ -167,7 +166,7 @@ class PackedDecoder:
     def _linear(self, *linears: Linear, join: Callable[[list[Tensor]], Tensor] = torch.cat) -> _Linear:
         panels = pack_panels(join([linear.matrix() for linear in linears]), self._dtype)
         biases = [linear.bias[:, None] for linear in linears if linear.bias is not None]
-        bias = self._keep(_filled_up(join(biases), AMX_BLOCK)) if biases else None
+        bias = self._keep(_filled_up(join(biases), tiles.BLOCK)) if biases else None
         return _Linear(self._keep(panels), bias)
 
     def _keep(self, tensor: Tensor) -> int:
@@ -176,12 +175,10 @@ class PackedDecoder:
 
 
 def pack_panels(weight_NK: Tensor, dtype: torch.dtype) -> Tensor:
-    """The weight in the order of its use: [N/16, K, 16] in float32, in bfloat16 [N/32, K/32, 2, 16, 16, 2] as amx.h."""
-    if dtype == torch.float32:
-        return _filled_up(weight_NK, PANEL).view(-1, PANEL, weight_NK.shape[1]).transpose(1, 2).contiguous()
-    filled = _filled_up(_filled_up(weight_NK.to(dtype), AMX_BLOCK).T, AMX_BLOCK).T
-    blocks = filled.reshape(filled.shape[0] // AMX_BLOCK, 2, 16, filled.shape[1] // AMX_BLOCK, 16, 2)
-    return blocks.permute(0, 3, 1, 4, 2, 5).contiguous()  # panel, block of depth, half, pair, output, which of the pair
+    """The weight in the order of its use: [N/16, K, 16] in float32, as `tiles.pack` has it in bfloat16."""
+    if dtype == torch.bfloat16:
+        return tiles.pack(weight_NK.to(dtype).contiguous())
+    return _filled_up(weight_NK, PANEL).view(-1, PANEL, weight_NK.shape[1]).transpose(1, 2).contiguous()
 
 
 def _filled_up(rows: Tensor, size: int) -> Tensor:

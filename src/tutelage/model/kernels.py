@@ -24,7 +24,9 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 HEADERS = tuple(HERE / f"{name}.h" for name in ("kernels", "layers", "amx", "attend"))
-SOURCES = tuple(HERE / f"{name}.c" for name in ("kernels", "tile_logprobs", "decode", "sample"))
+SOURCES = tuple(
+    HERE / f"{name}.c" for name in ("kernels", "tile_linear", "tile_logprobs", "tile_attention", "decode", "sample")
+)
 ROWS_PER_BLOCK = 256  # as in layers.h
 SERIAL_ELEMENTS = 1 << 15  # fewer than this are not worth waking a second thread for
 SMALLEST = 1 << 14  # elements: below this the torch operations are quicker to call (a token a row, when decoding)
@@ -49,6 +51,9 @@ _SIGNATURES = {
     "amx_pack": [*[_POINTER] * 2, *[_INTEGER] * 2, _INT],
     "head_statistics": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
     "head_gradient": [*[_POINTER] * 6, *[_INTEGER] * 3, _FLOAT, _INT],
+    "add_weight_gradient": [*[_POINTER] * 4, *[_INTEGER] * 3, _INT],
+    "attention_forward": [_POINTER] * 7,
+    "attention_backward": [_POINTER] * 11,
     "draw_rows": [*[_POINTER] * 8, *[_INTEGER] * 2, _INT],
     "decode_rows": [*[_POINTER] * 5, _INTEGER, _POINTER, _INTEGER, *[_POINTER] * 2],
     "decode_scratch": [_POINTER, *[_INTEGER] * 2, _POINTER],
@@ -93,13 +98,6 @@ def takes(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
         if not (plain and tensor.dtype is dtype and tensor.device.type == "cpu"):
             return False
     return not (torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()) and available()
-
-
-def tiles() -> bool:
-    """Whether this processor multiplies bfloat16 matrices by tiles (AMX) and this process may; only if `available`."""
-    answer = _INT()
-    library().amx_answer(ctypes.addressof(answer))
-    return bool(answer.value)
 
 
 def takes_either(*tensors: Tensor) -> bool:

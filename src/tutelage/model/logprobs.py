@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tutelage.model import kernels, tile_logprobs
-from tutelage.model.tile_logprobs import TileLogprobs
 
 CHUNK_ELEMENTS = 1 << 22  # logits of one chunk: 4 M elements stay near the cache
 KEPT_ELEMENTS = 1 << 24  # as many logits (64 MB) may be kept for the backward pass instead of being computed again
@@ -37,8 +36,10 @@ def linear_logprobs(
     keep = (targets_BT >= 0).flatten().nonzero().squeeze(1)
     hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, keep)
     targets_N = targets_BT.flatten().index_select(0, keep)
-    function = TileLogprobs if tile_logprobs.takes(hidden_ND, weight_VD, targets_N) else _LinearLogprobs
-    logprobs_N, entropies_N = function.apply(hidden_ND, weight_VD, targets_N, temperature)  # type: ignore[no-untyped-call]  # torch's apply
+    found = (
+        tile_logprobs.linear_logprobs if tile_logprobs.takes(hidden_ND, weight_VD, targets_N) else _LinearLogprobs.apply
+    )
+    logprobs_N, entropies_N = found(hidden_ND, weight_VD, targets_N, temperature)
     zeros = logprobs_N.new_zeros(targets_BT.numel())
     shape = targets_BT.shape
     return TokenLogprobs(

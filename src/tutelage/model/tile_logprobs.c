@@ -9,9 +9,6 @@
 #define PANELS_TOGETHER 8
 #define PART (PANELS_TOGETHER * AMX_BLOCK)
 
-/* Whether this machine and this process can. */
-void amx_answer(int *yes) { *yes = amx_ready(); }
-
 void amx_pack(const bf16 *weight, bf16 *panels, i64 outputs, i64 depth, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
     for (i64 first = 0; first < outputs; first += AMX_BLOCK)

@@ -1,11 +1,10 @@
-"""`linear_logprobs` in bfloat16 on processors with a tile unit: float32 logits that never are in memory (tile_logprobs.c).
+"""`linear_logprobs` in bfloat16 on processors with a tile unit: float32 logits, never all in memory (tile_logprobs.c).
 
 The backward pass computes the logits again: on such processors that is quicker than to write and read them.
 """
 
 from __future__ import annotations
 
-import ctypes
 from typing import Any
 
 import torch
@@ -13,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tutelage.model import kernels
+from tutelage.model import kernels, tiles
+from tutelage.model.tiles import BLOCK
 
-BLOCK = 32  # AMX_BLOCK of amx.h
 CHUNK_ELEMENTS = 1 << 24  # gradients of logits that exist at a time: 32 MB
 
 
@@ -25,17 +24,10 @@ def takes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> bool:
     if N * V < kernels.SMALLEST or targets_N.dtype != torch.int64 or hidden_ND.dtype != torch.bfloat16:
         return False
     taken = kernels.takes(hidden_ND, dtype=torch.bfloat16) and kernels.takes(weight_VD, dtype=weight_VD.dtype)
-    return taken and has_tiles() and int(targets_N.max()) < V
+    return taken and tiles.available() and int(targets_N.max()) < V
 
 
-def has_tiles() -> bool:
-    """Whether processor, system and compiler let this process use tiles."""
-    answer = ctypes.c_int(0)
-    kernels.library().amx_answer(ctypes.addressof(answer))
-    return bool(answer.value)
-
-
-class TileLogprobs(torch.autograd.Function):
+class _TileLogprobs(torch.autograd.Function):
     """Log-probabilities and entropies, float32, of bfloat16 states and weights of any dtype, which are rounded."""
 
     @staticmethod
@@ -44,7 +36,7 @@ class TileLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.weight_dtype, ctx.temperature = weight_VD.dtype, temperature
         hidden_ND, weight_VD = hidden_ND.contiguous(), weight_VD.to(torch.bfloat16).contiguous()
-        panels = _packed(weight_VD)
+        panels = tiles.pack(weight_VD)
         N, V = len(hidden_ND), len(weight_VD)
         found_3N = torch.empty(3, N)
         blocks = _whole_blocks(hidden_ND)
@@ -61,48 +53,39 @@ class TileLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden_ND, weight_VD, panels, targets_N, normalisers = ctx.saved_tensors
-        scaled_N = (grads[0] / ctx.temperature).contiguous()
-        grad_hidden = torch.empty_like(hidden_ND)
-        grad_weight_DV = torch.zeros(weight_VD.shape[::-1])
-        rows = max(BLOCK, CHUNK_ELEMENTS // len(weight_VD))
+        scaled_N, (V, D) = (grads[0] / ctx.temperature).contiguous(), weight_VD.shape
+        blocks, grad_hidden = _whole_blocks(hidden_ND), torch.empty_like(hidden_ND)
+        grad_weight = torch.zeros(V, D)
+        rows = max(BLOCK, CHUNK_ELEMENTS // V // BLOCK * BLOCK)
+        buffer = hidden_ND.new_zeros(min(rows, len(blocks)), V)
         for start in range(0, len(hidden_ND), rows):
             part = slice(start, start + rows)
-            grad_logits = _grad_logits(
-                hidden_ND[part],
-                panels,
-                targets_N[part],
-                normalisers[part],
-                scaled_N[part],
-                ctx.temperature,
-                len(weight_VD),
+            given = (blocks[part], panels, targets_N[part], normalisers[part], scaled_N[part])
+            grad_logits = buffer[: len(given[2])]
+            kernels.library().head_gradient(
+                *(tensor.data_ptr() for tensor in (*given, grad_logits)),
+                *(len(grad_logits), blocks.shape[1], V, 1.0 / ctx.temperature, kernels.threads_for(buffer.numel())),
             )
             torch.mm(grad_logits, weight_VD, out=grad_hidden[part])
-            # this way round and dense, torch multiplies twice as fast
-            grad_weight_DV += hidden_ND[part].T.contiguous() @ grad_logits
-        return grad_hidden, grad_weight_DV.T.to(ctx.weight_dtype, memory_format=torch.contiguous_format), None, None
+            _add_weight_gradient(buffer, blocks[part], hidden_ND[part], grad_weight)
+        return grad_hidden, grad_weight.to(ctx.weight_dtype), None, None
 
 
-def _grad_logits(
-    hidden: Tensor, panels: Tensor, targets: Tensor, normalisers: Tensor, grads: Tensor, temperature: float, V: int
-) -> Tensor:
-    """Gradient of sum(grads · logprobs) by the logits before the temperature, [N, V] in bfloat16."""
-    N, blocks = len(hidden), _whole_blocks(hidden)
-    grad_logits = hidden.new_empty(N, V)
-    kernels.library().head_gradient(
-        *(tensor.data_ptr() for tensor in (blocks, panels, targets, normalisers, grads, grad_logits)),
-        *(N, blocks.shape[1], V, 1.0 / temperature, kernels.threads_for(N * V)),
-    )
-    return grad_logits
+def _add_weight_gradient(buffer: Tensor, blocks: Tensor, hidden_ND: Tensor, grad_weight: Tensor) -> None:
+    """Add gradᵀ hidden. The buffer's rows after the last hidden state may still be those of the chunk before."""
+    if all(size % BLOCK == 0 for size in grad_weight.shape):
+        buffer[len(hidden_ND) :] = 0
+        tiles.add_weight_gradient(buffer[: len(blocks)], blocks, grad_weight)
+    else:
+        grad_weight += buffer[: len(hidden_ND)].T @ hidden_ND
 
 
-def _packed(weight_VD: Tensor) -> Tensor:
-    """The weight in panels of 32 outputs, as amx.h describes them."""
-    V, D = weight_VD.shape
-    weight = F.pad(weight_VD, (0, -D % BLOCK)) if D % BLOCK else weight_VD
-    panels = weight.new_empty(-(-V // BLOCK) * BLOCK, weight.shape[1])
-    threads = kernels.threads_for(panels.numel())
-    kernels.library().amx_pack(weight.data_ptr(), panels.data_ptr(), V, weight.shape[1], threads)
-    return panels
+def linear_logprobs(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities [N] and entropies [N]; only what `takes` says yes to."""
+    found: tuple[Tensor, Tensor] = _TileLogprobs.apply(hidden_ND, weight_VD, targets_N, temperature)  # type: ignore[no-untyped-call]  # torch's apply
+    return found
 
 
 def _whole_blocks(hidden_ND: Tensor) -> Tensor:

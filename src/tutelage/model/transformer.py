@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tutelage.model.attention import attention
 from tutelage.model.config import ModelConfig
 from tutelage.model.fused import rms_norm, swiglu
+from tutelage.model.linear import linear
 from tutelage.model.logprobs import TokenLogprobs, linear_logprobs
 from tutelage.model.rope import inverse_frequencies, rotary_tables, rotate
 from tutelage.model.segments import segment_mask
@@ -33,8 +34,7 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """x W^T (+ b), in the dtype of x."""
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
+        return linear(input, self.weight, self.bias)
 
     def matrix(self) -> Tensor:
         """W as the map applies it, [out, in]: what whoever computes the map by other means must take."""
@@ -95,14 +95,7 @@ class Attention(nn.Module):
         k = rotate(k.transpose(1, 2), context.cos, context.sin)
         if context.cache is not None:
             k, v = context.cache.update(self.layer, k, v)
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=context.mask,
-            is_causal=context.mask is None,
-            enable_gqa=self.num_heads != self.num_kv_heads,
-        )
+        mixed = attention(q, k, v, context.mask)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(B, T, -1))
         return out
 

@@ -18,7 +18,7 @@ from tutelage.run.files import digest, short, write_atomic
 from tutelage.run.folder import RECIPE_FILE, check_owner, claim, lock, run_directory
 from tutelage.run.graph import Graph, Selection, artifact_name, build_graph, select
 from tutelage.run.journal import Journal
-from tutelage.run.machine import describe_hardware, machine_errors, package_versions, use_threads
+from tutelage.run.machine import describe_hardware, machine_errors, package_versions, use_large_pages, use_threads
 from tutelage.run.manifest import InputRecord, Manifest
 from tutelage.run.memory import watch_memory
 from tutelage.run.metrics import headline
@@ -97,6 +97,7 @@ class Session:
         if note:
             self.say(f"! {note}")
         use_threads(self.threads)
+        use_large_pages()
         write_atomic(self.directory / RECIPE_FILE, self.graph.recipe.to_yaml())
         for name in self.graph.order:
             if name in self.selection.stages:

@@ -26,9 +26,7 @@ def build_optimizers(model: nn.Module, settings: OptimizerSettings) -> list[Opti
         kept = [p for p in rest if p.ndim != 2]
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": kept, "weight_decay": 0.0}]
         groups = [group for group in groups if group["params"]]
-        optimizers.append(
-            AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, foreach=True)
-        )
+        optimizers.append(AdamW(groups, lr=settings.learning_rate, betas=settings.betas, eps=settings.eps, fused=True))
     if matrices:
         optimizers.append(
             Muon(
