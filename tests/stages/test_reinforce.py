@@ -403,6 +403,13 @@ def test_what_is_wrong_is_said_in_words(first: dict[str, float], end: dict[str, 
     assert words in notes[0]
 
 
+def test_rounding_of_bfloat16_is_no_disagreement_of_decoding_and_training() -> None:
+    apart = {**HEALTHY, "objective/logprob_gap": 0.3}
+    assert rollout_notes(HEALTHY, HEALTHY, apart, num_rollouts=4, own_reference=True, dtype=torch.bfloat16) == []
+    apart = {**HEALTHY, "objective/logprob_gap": 0.6}
+    assert len(rollout_notes(HEALTHY, HEALTHY, apart, num_rollouts=4, own_reference=True, dtype=torch.bfloat16)) == 1
+
+
 def test_groups_of_one_score_are_counted_and_teach_nothing(tmp_path: Path) -> None:
     run = train(tmp_path, "grpo", reward_model=None, rewards={"format": 1.0}, format_pattern="never", kl_coef=0.0,
                 missing_end_penalty=0.0, num_rollout_batches=1)  # fmt: skip

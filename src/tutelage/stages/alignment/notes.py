@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from tutelage.run.journal import read_journal
 from tutelage.run.stage import StageRun
 
 FAR_FROM_REFERENCE = 5.0  # nats a reply; a run of ours that ended at 6 answered beside the question
+LOGPROB_GAP = {
+    torch.float32: 0.01,
+    torch.bfloat16: 0.5,
+}  # of the worst token of a batch; runs of ours had 1e-5, 0.1–0.3
 KL_AT_START = 0.01  # nats a reply: policy and reference are one model then, and rounding is all that may differ
 
 Row = Mapping[str, Any]
@@ -32,7 +38,15 @@ def _mean(rows: Sequence[Row]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def rollout_notes(first: Row, start: Row, end: Row, *, num_rollouts: int, own_reference: bool) -> list[str]:
+def rollout_notes(
+    first: Row,
+    start: Row,
+    end: Row,
+    *,
+    num_rollouts: int,
+    own_reference: bool,
+    dtype: torch.dtype = torch.float32,
+) -> list[str]:
     """Of a run on rollouts: `first` is its first step, `start` and `end` are means of its course."""
     notes = []
     if own_reference and first.get("step") == 1 and abs(first.get("objective/kl", 0.0)) > KL_AT_START:
@@ -44,8 +58,11 @@ def rollout_notes(first: Row, start: Row, end: Row, *, num_rollouts: int, own_re
     if finished < 0.8:
         notes.append(f"only {finished:.0%} of the last replies ended by themselves: raise max_tokens")
     notes += [*_drift(start, end), *_spread(end)]
-    if end.get("objective/logprob_gap", 0.0) > 1e-2:
-        notes.append("decoding and training disagree on log-probs by more than 0.01: use precision float32")
+    if end.get("objective/logprob_gap", 0.0) > (allowed := LOGPROB_GAP[dtype]):
+        notes.append(
+            f"decoding and training disagree on log-probs by more than {allowed:g}, which rounding does not explain: "
+            "use precision float32, and report it if that does not help"
+        )
     return notes
 
 

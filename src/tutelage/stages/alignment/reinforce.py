@@ -70,7 +70,8 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     samples.beginning()
     fit(model, source, _beside_replay(method.step, config.ptx_coef), config.optimizer, config.loop, run,
         evaluate=samples.beside(None), description=method.name, tokens=lambda batch: batch.rows.num_tokens)  # fmt: skip
-    run.notes += rollout_notes(*course(run), num_rollouts=config.num_rollouts, own_reference="reference" not in inputs)
+    run.notes += rollout_notes(*course(run), num_rollouts=config.num_rollouts, own_reference="reference" not in inputs,
+                               dtype=dtype)  # fmt: skip
     run.notes += unrewarded_notes(drawer.counts, list(rewards.sources))
     record_cost(run, [model, *([] if ref is policy else [ref]), *rewards.models], drawer.counts["tokens"])
     samples.publish()
