@@ -14,7 +14,7 @@ FAR_FROM_REFERENCE = 5.0  # nats a reply; a run of ours that ended at 6 answered
 LOGPROB_GAP = {
     torch.float32: 0.01,
     torch.bfloat16: 0.5,
-}  # of the worst token of a batch; runs of ours had 1e-5, 0.1–0.3
+}  # of a batch's worst token; runs of ours had 1e-5 and 0.1–0.3
 KL_AT_START = 0.01  # nats a reply: policy and reference are one model then, and rounding is all that may differ
 
 Row = Mapping[str, Any]
