@@ -5,10 +5,6 @@
  */
 #include "kernels.h"
 
-#ifdef __AMX_BF16__
-#pragma GCC target("prefer-vector-width=512") /* gcc would take half, for the sake of older processors */
-#endif
-
 #define ELEMENT float
 #define NAME(name) name##_float32
 #define LOAD(x) (x)
