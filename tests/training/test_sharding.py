@@ -86,9 +86,21 @@ def test_a_checkpoint_is_taken_up_by_another_number_of_processes(tmp_path: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["reward", "dpo"])
-def test_preference_stages_in_two_processes(tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "more"),
+    [
+        pytest.param("reward", {}, id="reward"),
+        pytest.param("dpo", {}, id="dpo"),
+        pytest.param("dpo", {"lora": {"rank": 2}, "optimizer": {"learning_rate": 0.01}}, id="dpo-lora"),
+    ],
+)
+def test_preference_stages_in_two_processes(tmp_path: Path, stage: str, more: dict[str, Any]) -> None:
     inputs = prepare(tmp_path)
-    run_stage(stage, tmp_path, "one", inputs, SHORT | BATCHES[stage])
-    launch(2, stage, tmp_path, "two", SHORT | BATCHES[stage])
+    settings = SHORT | BATCHES[stage] | more
+    run_stage(stage, tmp_path, "one", inputs, settings)
+    launch(2, stage, tmp_path, "two", settings)
     assert_close(weights(tmp_path / "one"), weights(tmp_path / "two"), rtol=1e-4, atol=1e-5)
+    if "lora" in more:
+        adapters = [load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("one", "two")]
+        assert_close(*adapters, rtol=1e-3, atol=1e-5)
+        assert any(bool(tensor.any()) for name, tensor in adapters[0].items() if "lora_B" in name)
