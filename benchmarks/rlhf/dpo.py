@@ -44,6 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "a quarter at once": {"pieces": 4},
     "a quarter at once, reference beforehand": {"pieces": 4, "precompute_ref_log_probs": True},
     "all at once, bfloat16": {"bf16": True},
+    "a quarter at once, bfloat16": {"pieces": 4, "bf16": True},
 }
 
 

@@ -37,6 +37,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "static cache, torch.compile of decoding": {"cache_implementation": "static", "compiled": True},
     "torch.compile of training": {"torch_compile": True},
     "bfloat16": {"bf16": True},
+    "bfloat16, static cache": {"bf16": True, "cache_implementation": "static"},
+    "bfloat16, static cache, a quarter at once": {"bf16": True, "cache_implementation": "static", "pieces": 4},
     "continuous batching": {"use_transformers_continuous_batching": True},
 }
 

@@ -45,6 +45,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "static cache": {"cache": "static"},
     "static cache, torch.compile": {"cache": "static", "compiled": True},
     "bfloat16": {"bf16": True},
+    "a quarter at once, bfloat16": {"pieces": 4, "bf16": True},
 }
 
 
