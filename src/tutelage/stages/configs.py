@@ -372,6 +372,9 @@ class EvaluateConfig(StageConfig):
     tasks: TasksInput | None = Field(default=None, description="Held-out items.")
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
+    teacher: str | None = Field(
+        default=None, description="Label of the model that the others learnt from; they are measured against it."
+    )
     max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
     preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
