@@ -85,7 +85,7 @@ class KnownTops:
         order = whose_N.argsort(stable=True)
         found = [
             tuple(field[numbers_N[whose_N == part] - self.bounds[part]] for field in self.parts[part])
-            for part in whose_N.unique().tolist()
+            for part in sorted(set(whose_N.tolist()))
         ]
         if not found:
             return Tops(*(field[:0] for field in self.parts[0]))
