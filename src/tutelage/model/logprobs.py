@@ -60,7 +60,7 @@ class _LinearLogprobs(torch.autograd.Function):
         # the torch operations change the logits that they are given
         keep = ctx.fused and any(ctx.needs_input_grad) and targets_N.numel() * weight_VD.shape[0] <= KEPT_ELEMENTS
         ctx.kept = []
-        for part in chunks(hidden_ND, weight_VD):
+        for part in _chunks(hidden_ND, weight_VD):
             logits = (hidden_ND[part] @ weight_VD.T).float()
             logprobs[part], normalisers[part], entropies[part] = statistics(logits, targets_N[part], temperature)
             if keep:
@@ -78,7 +78,7 @@ class _LinearLogprobs(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden_ND)
         grad_weight = torch.zeros(weight_VD.shape, dtype=torch.float32, device=weight_VD.device)
         kept, ctx.kept = ctx.kept, []  # used up here: a second backward computes them again
-        for number, part in enumerate(chunks(hidden_ND, weight_VD)):
+        for number, part in enumerate(_chunks(hidden_ND, weight_VD)):
             logits = kept[number] if kept else (hidden_ND[part] @ weight_VD.T).float()
             grad_logits = gradient(logits, targets_N[part], normalisers[part], grads[0][part], ctx.temperature)
             grad_logits = grad_logits.to(hidden_ND.dtype)
@@ -145,7 +145,6 @@ def _takes(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> bool:
     return kernels.takes(torch.empty(0))
 
 
-def chunks(hidden_ND: Tensor, weight_VD: Tensor) -> list[slice]:
-    """Positions whose logits are computed together."""
+def _chunks(hidden_ND: Tensor, weight_VD: Tensor) -> list[slice]:
     rows = max(1, CHUNK_ELEMENTS // weight_VD.shape[0])
     return [slice(start, start + rows) for start in range(0, hidden_ND.shape[0], rows)]

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tutelage.model.logprobs import chunks
+CHUNK_ELEMENTS = 1 << 18  # logits of one chunk: many operations pass over them, so they stay in a core's own cache
+LEAST_ROWS = 32  # but a product with fewer rows would mostly read weights
+LEAST_REST = -80.0  # log mass below which the others count as this much: its reciprocal is still a number
 
 
 class Tops(NamedTuple):
@@ -51,18 +53,15 @@ class LogprobsAt(NamedTuple):
 @torch.no_grad()
 def linear_tops(hidden_ND: Tensor, weight_VD: Tensor, k: int, temperature: float = 1.0) -> Tops:
     """The `k` likeliest tokens of softmax(hidden · weightᵀ / temperature), and the rest."""
-    weight_VD = weight_VD.to(hidden_ND.dtype)
-    found = []
-    for part in chunks(hidden_ND, weight_VD):
+    weight_VD, N = weight_VD.to(hidden_ND.dtype), hidden_ND.shape[0]
+    floats = torch.empty(N, k + 1, dtype=torch.float32, device=hidden_ND.device)
+    tops = Tops(torch.empty(N, k, dtype=torch.int32, device=floats.device), floats[:, :k], floats[:, k])
+    for part in _chunks(hidden_ND, weight_VD):
         logits = (hidden_ND[part] @ weight_VD.T).float().div_(temperature)
-        normalisers = logits.logsumexp(-1, keepdim=True)
         values, tokens = logits.topk(k, -1)
-        rests = logits.scatter_(1, tokens, -torch.inf).logsumexp(-1)
-        found.append((tokens.int(), values - normalisers, rests - normalisers.squeeze(1)))
-    if not found:
-        empty = torch.empty(0, k)
-        return Tops(empty.int(), empty, torch.empty(0))
-    return Tops(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+        normalisers, tops.rests_N[part] = _masses(logits, values[:, 0], tokens)
+        tops.tokens_NK[part], tops.logprobs_NK[part] = tokens, values - normalisers[:, None]
+    return tops
 
 
 def linear_logprobs_at(
@@ -88,14 +87,19 @@ class _LinearLogprobsAt(torch.autograd.Function):
         logprobs_NK = torch.empty(tokens_NK.shape, dtype=torch.float32, device=hidden_ND.device)
         rests, logprobs, normalisers, plain = logprobs_NK.new_empty(4, len(targets_N))
         likeliest = torch.empty_like(targets_N)
-        for part in chunks(hidden_ND, weight_VD):
+        for part in _chunks(hidden_ND, weight_VD):
             logits = (hidden_ND[part] @ weight_VD.T).float()
-            likeliest[part] = logits.argmax(-1)
-            plain[part] = logits.logsumexp(-1)
-            logprobs[part] = logits.gather(1, targets_N[part, None]).squeeze(1) - plain[part]
-            normalisers[part] = plain[part] if temperature == 1.0 else logits.div_(temperature).logsumexp(-1)
-            logprobs_NK[part] = logits.gather(1, tokens_NK[part]) - normalisers[part, None]
-            rests[part] = logits.scatter_(1, tokens_NK[part], -torch.inf).logsumexp(-1) - normalisers[part]
+            largest, likeliest[part] = logits.max(-1)
+            at_target = logits.gather(1, targets_N[part, None]).squeeze(1)
+            if temperature != 1.0:
+                plain[part] = logits.logsumexp(-1)
+                logits.div_(temperature)
+            at_NK = logits.gather(1, tokens_NK[part])
+            normalisers[part], rests[part] = _masses(logits, largest / temperature, tokens_NK[part])
+            if temperature == 1.0:
+                plain[part] = normalisers[part]
+            logprobs_NK[part] = at_NK - normalisers[part, None]
+            logprobs[part] = at_target - plain[part]
         ctx.save_for_backward(hidden_ND, weight_VD, targets_N, tokens_NK, normalisers, plain, rests)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(likeliest)
@@ -107,13 +111,18 @@ class _LinearLogprobsAt(torch.autograd.Function):
         hidden_ND, weight_VD, targets_N, tokens_NK, normalisers, plain, rests = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden_ND)
         grad_weight = torch.zeros(weight_VD.shape, dtype=torch.float32, device=weight_VD.device)
-        for part in chunks(hidden_ND, weight_VD):
+        for part in _chunks(hidden_ND, weight_VD):
             logits = (hidden_ND[part] @ weight_VD.T).float()
-            at_NK, at_rest, at_target = (grad[part] for grad in grads[:3])
+            at_target = grads[2][part]
+            of_target = (
+                (logits - plain[part, None]).exp_().mul_(-at_target[:, None]) if ctx.temperature != 1.0 else None
+            )
             grad_logits = _gradient(
-                logits / ctx.temperature, normalisers[part], rests[part], tokens_NK[part], at_NK, at_rest
-            ).div_(ctx.temperature)
-            grad_logits -= logits.sub_(plain[part, None]).exp_().mul_(at_target[:, None])
+                logits.div_(ctx.temperature), normalisers[part], rests[part], tokens_NK[part], grads[0][part],
+                grads[1][part], at_target if of_target is None else torch.zeros_like(at_target),
+            )  # fmt: skip
+            if of_target is not None:
+                grad_logits = grad_logits.div_(ctx.temperature).add_(of_target)
             grad_logits.scatter_add_(1, targets_N[part, None], at_target[:, None])
             grad_logits = grad_logits.to(hidden_ND.dtype)
             grad_hidden[part] = grad_logits @ weight_VD
@@ -121,16 +130,36 @@ class _LinearLogprobsAt(torch.autograd.Function):
         return grad_hidden, grad_weight.to(ctx.weight_dtype), None, None, None
 
 
-def _gradient(
-    logits: Tensor, normalisers: Tensor, rests: Tensor, tokens_NK: Tensor, at_NK: Tensor, at_rest: Tensor
-) -> Tensor:
-    """By the logits [N, V]: that of Σ at_NK · log p(tokens) + at_rest · log(mass of all others).
+def _masses(logits: Tensor, largest_N: Tensor, tokens_NK: Tensor) -> tuple[Tensor, Tensor]:
+    """Log normalisers of logits [N, V], and the log mass of all but the given tokens. Takes the logits."""
+    masses = logits.sub_(largest_N[:, None]).exp_()
+    totals = masses.sum(-1).log()
+    if tokens_NK.shape[1] == logits.shape[1]:
+        return largest_N + totals, torch.full_like(totals, -torch.inf)
+    others = masses.scatter_(1, tokens_NK, 0.0).sum(-1).clamp_(min=torch.finfo(masses.dtype).tiny)
+    return largest_N + totals, others.log() - totals
 
-    p enters every log-probability by −p; one of the others also has its share of their mass.
+
+def _gradient(
+    logits: Tensor,
+    normalisers: Tensor,
+    rests: Tensor,
+    tokens_NK: Tensor,
+    at_NK: Tensor,
+    at_rest: Tensor,
+    at_target: Tensor,
+) -> Tensor:
+    """By the logits [N, V], in place: that of Σ at_NK · log p(tokens) + at_rest · log(mass of others), − p · at_target.
+
+    p enters every log-probability by −p; one of the others also has its share of their mass, p / mass.
     """
-    logprobs = logits.sub_(normalisers[:, None])
-    gradient = logprobs.exp().mul_(-(at_NK.sum(1) + at_rest)[:, None])
-    if tokens_NK.shape[1] < logits.shape[1]:
-        shares = logprobs.sub_(rests[:, None]).scatter_(1, tokens_NK, -torch.inf).exp_()
-        gradient += shares.mul_(at_rest[:, None])
-    return gradient.scatter_add_(1, tokens_NK, at_NK)
+    probabilities = logits.sub_(normalisers[:, None]).exp_()
+    by_all = -(at_NK.sum(1) + at_rest + at_target)[:, None]
+    at_tokens = probabilities.gather(1, tokens_NK) * by_all + at_NK
+    by_others = at_rest / rests.clamp(min=LEAST_REST).exp()
+    return probabilities.mul_(by_all + by_others[:, None]).scatter_(1, tokens_NK, at_tokens)
+
+
+def _chunks(hidden_ND: Tensor, weight_VD: Tensor) -> list[slice]:
+    rows = max(LEAST_ROWS, CHUNK_ELEMENTS // weight_VD.shape[0])
+    return [slice(start, start + rows) for start in range(0, hidden_ND.shape[0], rows)]
