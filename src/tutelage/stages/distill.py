@@ -66,10 +66,12 @@ def run(config: DistillConfig, inputs: Inputs, run: StageRun) -> None:
 
     step, source = distill_step(config), IndexedSource(num_steps, make)
     unseen = spoken.batches(spoken.packed(held_out))
-    evaluate: Evaluate | None = None
-    if unseen:
-        evaluate = lambda _: validation(student, step, unseen)  # noqa: E731
-    elif text := None if train else _text(inputs, tokenizer, "validation", context, 0):
+
+    def watch_replies(number: int) -> dict[str, float]:
+        return validation(student, step, unseen)
+
+    evaluate: Evaluate | None = watch_replies if unseen else None
+    if not train and (text := _text(inputs, tokenizer, "validation", context, 0)):
         evaluate = validation_loss(student, text, text.shard.num_bytes, config.validation_rows, num_steps)
     shard(student, world)
     fit(student, source, step, config.optimizer, config.loop, run, world=world, evaluate=evaluate,
