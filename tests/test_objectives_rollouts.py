@@ -19,7 +19,7 @@ from tutelage.objectives.advantages import (
     normalise,
     rloo_advantages,
 )
-from tutelage.objectives.distill import distillation_loss
+from tutelage.objectives.distill import distillation_loss, divergence, table_loss
 from tutelage.objectives.kl import adaptive_kl_coef
 from tutelage.objectives.masked import masked_mean, masked_var, masked_whiten
 from tutelage.objectives.optimum import kl_regularised_optimum, policy_value, table_logprobs
@@ -167,6 +167,26 @@ def test_half_jensen_shannon_is_symmetric_and_the_rest_mirror() -> None:
         one = distillation_loss(a, b, beta=beta).loss_sum
         torch.testing.assert_close(distillation_loss(b, a, beta=1 - beta).loss_sum, one)
     assert distillation_loss(a, b, beta=0.5).mean() < math.log(2)
+
+
+@few
+@given(seed=SEEDS, beta=st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_taking_outcomes_together_never_raises_a_divergence(seed: int, beta: float) -> None:
+    a, b = normal(4, 6, seed=seed).log_softmax(-1), normal(4, 6, seed=seed + 1).log_softmax(-1)
+    together = [torch.cat((table[:, :3], table[:, 3:].logsumexp(-1, keepdim=True)), 1) for table in (a, b)]
+    assert (divergence(*together, beta) <= divergence(a, b, beta) + 1e-12).all()
+    impossible = [torch.cat((table, torch.full((4, 1), -math.inf, dtype=table.dtype)), 1) for table in (a, b)]
+    torch.testing.assert_close(divergence(*impossible, beta), divergence(a, b, beta))
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_a_loss_of_whole_tables_is_that_of_the_logits_and_shares_add_up(beta: float) -> None:
+    student, teacher, targets = normal(7, 5), normal(7, 5, seed=1), torch.arange(7) % 5
+    tables = student.log_softmax(-1), teacher.log_softmax(-1), student.log_softmax(-1)[torch.arange(7), targets]
+    losses = [table_loss(*tables, beta=beta, next_token_share=share).mean() for share in (0.0, 0.25, 1.0)]
+    torch.testing.assert_close(losses[0], distillation_loss(student, teacher, beta=beta).mean())
+    torch.testing.assert_close(losses[1], 0.75 * losses[0] + 0.25 * losses[2])
+    torch.testing.assert_close(losses[2], torch.nn.functional.cross_entropy(student, targets))
 
 
 def test_no_policy_beats_the_optimum_and_the_optimum_has_no_gradient() -> None:

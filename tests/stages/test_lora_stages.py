@@ -22,12 +22,22 @@ from tiny import (
 from tutelage.model.hub import load_causal_lm
 from tutelage.run.journal import read_journal
 from tutelage.run.stage import StageRun
-from tutelage.stages import dpo, grpo, kto, orpo, ppo, rloo, sft
-from tutelage.stages.configs import DPOConfig, GRPOConfig, KTOConfig, ORPOConfig, PPOConfig, RLOOConfig, SFTConfig
+from tutelage.stages import distill, dpo, grpo, kto, orpo, ppo, rloo, sft
+from tutelage.stages.configs import (
+    DistillConfig,
+    DPOConfig,
+    GRPOConfig,
+    KTOConfig,
+    ORPOConfig,
+    PPOConfig,
+    RLOOConfig,
+    SFTConfig,
+)
 
 ROLL: dict[str, Any] = {"prompts": "", "reward_model": "", "num_rollout_batches": 2, "max_tokens": 5}
 STAGES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "sft": (sft.run, SFTConfig, {"conversations": "", "num_steps": 3}),
+    "distill": (distill.run, DistillConfig, {"teacher": "", "conversations": "", "num_steps": 3}),
     "dpo": (dpo.run, DPOConfig, {"preferences": "", "num_steps": 3}),
     "orpo": (orpo.run, ORPOConfig, {"preferences": "", "num_steps": 3}),
     "kto": (kto.run, KTOConfig, {"preferences": "", "num_steps": 3}),
@@ -44,10 +54,10 @@ def train(folder: Path, stage: str, run: StageRun) -> None:
         "preferences": preferences_artifact(folder / "f"),
         "prompts": prompts_artifact(folder / "p"),
         "reward_model": reward_artifact(folder / "r", seed=1),
+        "teacher": model_artifact(folder / "t", seed=1),
     }
     run_stage, config, settings = STAGES[stage]
-    wanted = {name: inputs[name] for name in ("model", "conversations", "preferences", "prompts", "reward_model")
-              if name == "model" or name in settings}  # fmt: skip
+    wanted = {name: artifact for name, artifact in inputs.items() if name == "model" or name in settings}
     lora = {"rank": 2, "alpha": 4, "target_modules": ["q_proj", "up_proj"]}
     common: dict[str, Any] = {"model": "", "precision": "float32", "lora": lora, "optimizer": {"learning_rate": 0.02},
                               "loop": {"checkpoint_seconds": 0}}  # fmt: skip

@@ -33,6 +33,22 @@ def test_the_comparison_of_methods_goes_on_from_the_quickstart() -> None:
         assert methods.stage_seed(name) == quickstart.stage_seed(name), name
 
 
+def test_the_student_without_a_teacher_differs_in_nothing_else() -> None:
+    quickstart, recipe = (load_recipe(RECIPES / f"{name}.yaml", STAGES) for name in ("quickstart", "distill"))
+    for name in SHARED[:6]:
+        assert recipe.stages[name] == quickstart.stages[name], name
+        assert recipe.stage_seed(name) == quickstart.stage_seed(name), name
+    for ours, theirs in (("student-base", "alone-base"), ("student", "alone")):
+        taught, alone = recipe.stages[ours].model_dump(), recipe.stages[theirs].model_dump()
+        assert {taught[key] == alone[key] for key in ("seed", "num_steps", "optimizer", "loop", "precision")} == {True}
+    taught, alone = recipe.stages["student-base"].model_dump(), recipe.stages["alone-base"].model_dump()
+    assert taught["shape"] == alone["model"]
+    assert taught["rows_a_step"] * alone["context"] == alone["global_batch_tokens"]
+    taught, alone = recipe.stages["student"].model_dump(), recipe.stages["alone"].model_dump()
+    assert (taught["replies_a_step"], taught["rows_a_step"]) == (alone["conversations_a_step"], alone["replay_rows"])
+    assert taught["validation_share"] == alone["validation_share"]
+
+
 def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else() -> None:
     recipe = load_recipe(RECIPES / "preference-methods.yaml", STAGES)
     for method in ("ppo", "grpo", "rloo", "dpo", "ipo", "kto"):

@@ -23,8 +23,17 @@ from tiny import (
 )
 from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import StageRun
-from tutelage.stages import dpo, grpo, kto, ppo, pretrain, reward, sft
-from tutelage.stages.configs import DPOConfig, GRPOConfig, KTOConfig, PPOConfig, PretrainConfig, RewardConfig, SFTConfig
+from tutelage.stages import distill, dpo, grpo, kto, ppo, pretrain, reward, sft
+from tutelage.stages.configs import (
+    DistillConfig,
+    DPOConfig,
+    GRPOConfig,
+    KTOConfig,
+    PPOConfig,
+    PretrainConfig,
+    RewardConfig,
+    SFTConfig,
+)
 
 OFTEN = {"checkpoint_seconds": 0, "evaluate_every": 2}
 MUON = {"kind": "muon", "learning_rate": 0.01, "muon_learning_rate": 0.02}
@@ -82,12 +91,23 @@ def kto_stage(inputs: dict[str, Artifact]) -> Stage:
     return lambda run: kto.run(config, inputs, run)
 
 
+def distill_stage(inputs: dict[str, Artifact]) -> Stage:
+    # half of the steps learn from the student's own replies; text beside all of them
+    config = DistillConfig(teacher="", model="", conversations="", tokens="", on_policy=0.5, next_token_share=0.2,
+                           num_steps=4, replies_a_step=5, rows_a_step=2, max_tokens=5, top_k=7,
+                           optimizer={"learning_rate": 0.01}, **COMMON)  # fmt: skip
+    wanted = {"model": inputs["model"], "teacher": inputs["teacher"], "tokens": inputs["tokens"],
+              "conversations": inputs["conversations"]}  # fmt: skip
+    return lambda run: distill.run(config, wanted, run)
+
+
 STAGES: dict[str, tuple[Callable[[dict[str, Artifact]], Stage], tuple[int, ...]]] = {
     "pretrain": (pretrain_stage, (1, 2, 3, 4)),
     "sft": (sft_stage, (3,)),
     "reward": (reward_stage, (3,)),
     "dpo": (dpo_stage, (3,)),
     "kto": (kto_stage, (3,)),
+    "distill": (distill_stage, (1, 2, 3, 4)),
     "ppo": (ppo_stage, (2, 3)),
     "grpo": (grpo_stage, (3,)),
     "grpo, one update a batch": (grpo_of_one_update, (3,)),
@@ -105,6 +125,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
         "preferences": preferences_artifact(folder / "preferences"),
         "prompts": prompts_artifact(folder / "prompts"),
         "reward_model": reward_artifact(folder / "reward", seed=1),
+        "teacher": model_artifact(folder / "teacher", seed=1, hidden_size=32),
     }
 
 

@@ -180,7 +180,10 @@ def test_runs_are_compared_file_by_file(run: Path) -> None:
     assert manifest.outputs[0].path in findings[1].detail
 
 
-@pytest.mark.parametrize(("name", "report"), [("quickstart", "report"), ("preference-methods", "comparison")])
+@pytest.mark.parametrize(
+    ("name", "report"),
+    [("quickstart", "report"), ("preference-methods", "comparison"), ("distill", "distillation")],
+)
 def test_the_small_copy_of_a_recipe_is_a_recipe(name: str, report: str) -> None:
     path = RECIPES / f"{name}.yaml"
     recipe = load_recipe(path, STAGES)
@@ -189,7 +192,7 @@ def test_the_small_copy_of_a_recipe_is_a_recipe(name: str, report: str) -> None:
     assert small.threads == 2
     chosen = compared_stages(graph)
     assert set(graph.order) - set(chosen) == {report}
-    for name in ("base", "instruct", "dpo"):
+    for name in small.stages.keys() & {"base", "instruct", "dpo", "student-base", "student"}:
         values = small.stages[name].model_dump()
         assert values["num_steps"] <= 8
         assert values["loop"]["checkpoint_seconds"] == 0

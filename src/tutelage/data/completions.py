@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tutelage.data.batches import Batch, make_batch
-from tutelage.data.packing import Strip, lay_rows, lay_strips
+from tutelage.data.packing import Strip, lay_rows, lay_strips, runs
 from tutelage.data.shared_prompts import Family, plan_rows
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
@@ -127,15 +127,7 @@ def _strips(row: Sequence[Family], completions: Sequence[Completion]) -> list[St
 
 def in_token_batches(completions: Sequence[Completion], max_tokens: int = 16_384) -> list[range]:
     """Runs of completions of about `max_tokens` tokens: for forwards that train nothing."""
-    if not completions:
-        return []
-    bounds, total = [0], 0
-    for place, completion in enumerate(completions):
-        total += len(completion.ids)
-        if total > max_tokens and place > bounds[-1]:
-            bounds.append(place)
-            total = len(completion.ids)
-    return [range(start, end) for start, end in zip(bounds, [*bounds[1:], len(completions)], strict=True)]
+    return runs([len(completion.ids) for completion in completions], max_tokens)
 
 
 @torch.no_grad()

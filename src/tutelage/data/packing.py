@@ -136,3 +136,16 @@ def pack_rows(
     """`pack` and `lay_rows` in one."""
     plan = pack([len(sequence) for sequence in sequences], capacity)
     return lay_rows(sequences, plan, capacity, pad_id, loss_masks)
+
+
+def runs(lengths: Sequence[int], capacity: int) -> list[range]:
+    """Sequences in their order, cut into runs of at most `capacity` tokens; a longer one is a run of its own."""
+    if not lengths:
+        return []
+    bounds, total = [0], 0
+    for place, length in enumerate(lengths):
+        total += length
+        if total > capacity and place > bounds[-1]:
+            bounds.append(place)
+            total = length
+    return [range(start, end) for start, end in zip(bounds, [*bounds[1:], len(lengths)], strict=True)]

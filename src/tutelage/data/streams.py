@@ -42,7 +42,7 @@ class PretrainRows:
 
     def __init__(self, shard: TokenShard, context: int, seed: int) -> None:
         _check(shard, context, at_least=2)
-        self._shard, self._context, self._seed = shard, context, seed
+        self.shard, self._context, self._seed = shard, context, seed
         self._plans: dict[int, _EpochPlan] = {}
         self._first_rows = [0]  # of every epoch planned so far, and of the next
 
@@ -67,18 +67,24 @@ class PretrainRows:
         """`count` rows from `start_row` on, over the ends of epochs."""
         sequences: list[npt.NDArray[np.unsignedinteger]] = []
         layout: list[range] = []
+        for pieces in self.pieces(start_row, count):
+            layout.append(range(len(sequences), len(sequences) + len(pieces)))
+            sequences.extend(self.shard.tokens[start : start + length] for start, length in pieces)
+        return lay_rows(sequences, layout, self._context, self.shard.pad_id)
+
+    def pieces(self, start_row: int, count: int) -> list[list[tuple[int, int]]]:
+        """What lies in those rows, as (start, length) in the shard; a document is cut alike in every epoch."""
+        found = []
         for row in range(start_row, start_row + count):
             epoch = self.epoch(row)
-            pieces = self._plan(epoch).row(row - self._first_rows[epoch])
-            layout.append(range(len(sequences), len(sequences) + len(pieces)))
-            sequences.extend(self._shard.tokens[start : start + length] for start, length in pieces)
-        return lay_rows(sequences, layout, self._context, self._shard.pad_id)
+            found.append(self._plan(epoch).row(row - self._first_rows[epoch]))
+        return found
 
     def _plan(self, epoch: int) -> _EpochPlan:
         if epoch not in self._plans:
             for kept in [kept for kept in self._plans if kept not in (0, epoch - 1)]:
                 del self._plans[kept]
-            self._plans[epoch] = _plan_epoch(self._shard.offsets, self._context, self._seed, epoch)
+            self._plans[epoch] = _plan_epoch(self.shard.offsets, self._context, self._seed, epoch)
             if epoch == len(self._first_rows) - 1:
                 self._first_rows.append(self._first_rows[-1] + self._plans[epoch].num_rows)
         return self._plans[epoch]

@@ -20,6 +20,7 @@ from tutelage.model.linear import linear
 from tutelage.model.logprobs import TokenLogprobs, linear_logprobs
 from tutelage.model.rope import inverse_frequencies, rotary_tables, rotate
 from tutelage.model.segments import segment_mask
+from tutelage.model.top_logprobs import LogprobsAt, linear_logprobs_at
 
 
 class KeyValueCache(Protocol):
@@ -199,10 +200,16 @@ class CausalLM(nn.Module):
         segment_ids_BT: Tensor | None = None,
         *,
         targets_BT: Tensor | None = None,
+        tokens_NK: Tensor | None = None,
         temperature: float = 1.0,
-    ) -> Tensor | TokenLogprobs:
-        """Logits [B, T, V] in float32 or, given targets, `TokenLogprobs` without ever holding all logits."""
+    ) -> Tensor | TokenLogprobs | LogprobsAt:
+        """Logits [B, T, V] in float32 or, given targets, `TokenLogprobs` without ever holding all logits.
+
+        Given K tokens for each of the N targets besides, row after row, `LogprobsAt` those.
+        """
         hidden = self.hidden(input_ids_BT, position_ids_BT, segment_ids_BT)
+        if targets_BT is not None and tokens_NK is not None:
+            return linear_logprobs_at(hidden, self.lm_head.weight, targets_BT, tokens_NK, temperature)
         if targets_BT is not None:
             return linear_logprobs(hidden, self.lm_head.weight, targets_BT, temperature)
         logits: Tensor = self.lm_head(hidden)

@@ -64,3 +64,30 @@ def distillation_loss(
     count = losses_N.detach().new_tensor(losses_N.numel())
     loss_sum = losses_N.sum()
     return LossOutput(loss_sum, count, {"distill/divergence": (loss_sum.detach(), count)})
+
+
+def table_loss(
+    student_NK: Tensor,
+    teacher_NK: Tensor,
+    target_logprobs_N: Tensor,
+    *,
+    beta: float = 0.0,
+    next_token_share: float = 0.0,
+) -> LossOutput:
+    """(1 − share) · divergence − share · log P(target), summed over N tokens; count = N.
+
+    The tables hold log-probs of the same K outcomes in every row, such as a teacher's likeliest tokens and "another
+    one". Taking outcomes together never raises a divergence: it is exact if each token is one of its own.
+    Metrics: `distill/divergence`, `distill/next_token`, both in nats a token.
+    """
+    divergence_sum = divergence(teacher_NK.detach(), student_NK, beta).sum()
+    next_token_sum = -target_logprobs_N.sum()
+    count = target_logprobs_N.detach().new_tensor(target_logprobs_N.numel())
+    return LossOutput(
+        (1 - next_token_share) * divergence_sum + next_token_share * next_token_sum,
+        count,
+        {
+            "distill/divergence": (divergence_sum.detach(), count),
+            "distill/next_token": (next_token_sum.detach(), count),
+        },
+    )

@@ -27,6 +27,9 @@ STAGES: dict[str, StageSpec] = {
     "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
     "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
+    "distill": StageSpec(
+        c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."
+    ),
     "sample": StageSpec(c.SampleConfig, {"": A.COMPLETIONS}, "Draw several replies to every prompt."),
     "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
     "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),

@@ -30,7 +30,9 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
+from tutelage.training.settings import ModelSettings as ModelSettings
 
 
 class TokenizerConfig(StageConfig):
@@ -156,26 +158,6 @@ class CurateConfig(StageConfig):
         default=0.1, gt=0, le=1, description="… and at least this share of that source's documents."
     )
     workers: int = Field(default=1, ge=1, description="Processes that extract and measure.")
-
-
-class ModelSettings(Strict):
-    """The shape of a decoder; what is left out follows from the width."""
-
-    model_type: Literal["llama", "qwen2", "qwen3"] = Field(
-        default="qwen3", description="qwen3 normalises queries and keys, which makes high learning rates safe."
-    )
-    hidden_size: int = Field(default=128, ge=8, description="Width of the residual stream.")
-    num_hidden_layers: int = Field(default=5, ge=1)
-    num_attention_heads: int | None = Field(default=None, ge=1, description="Default: width / 64.")
-    num_key_value_heads: int | None = Field(default=None, ge=1, description="Default: as many as query heads.")
-    head_dim: int | None = Field(default=None, ge=2, description="Default: width / heads.")
-    intermediate_size: int | None = Field(default=None, ge=1, description="Default: 8/3 of the width.")
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    tie_word_embeddings: bool = Field(default=False, description="One matrix for embeddings and output head.")
-    initializer_range: float = Field(default=0.02, gt=0)
-    embedding_std: float | None = Field(
-        default=None, gt=0, description="Of the first token embeddings; default: initializer_range."
-    )
 
 
 class PretrainConfig(GradientConfig):
@@ -390,6 +372,9 @@ class EvaluateConfig(StageConfig):
     tasks: TasksInput | None = Field(default=None, description="Held-out items.")
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
+    teacher: str | None = Field(
+        default=None, description="Label of the model that the others learnt from; they are measured against it."
+    )
     max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
     preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")

@@ -16,6 +16,7 @@ from tutelage.data.streams import PretrainRows, SequentialRows
 from tutelage.errors import DataError, RecipeError
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
+from tutelage.evaluation.students import beside_teacher, speeds
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
 from tutelage.feedback.rubric import Rubric
 from tutelage.generation.sampling import Sampling
@@ -26,6 +27,8 @@ from tutelage.stages.configs import EvaluateConfig
 from tutelage.stages.models import check_tokens, open_model, run_dtype
 from tutelage.stages.prefer import rubric_of
 from tutelage.stages.pretrain import row_losses
+
+SPEED_ROWS = 64  # enough to fill the engine's slots
 
 
 def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
@@ -51,17 +54,23 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
         results += _against(config.reference, judged, tasks.get("preference", []), rubric, run.seed)
         results += _divergences(config.reference, subjects, judged, run.seed)
         run.notes.extend(cost_of_divergence(config.reference, results))
+    if config.teacher is not None:
+        teacher = next(subject for subject in subjects if subject.label == config.teacher)
+        replies = [answer.completion for answer in judged[config.teacher]]
+        results += beside_teacher(teacher, subjects, results, replies, run.seed)
+        _time(subjects, tasks.get("preference", []), config, run)
     _write(run, results, _side_by_side(tasks.get("showcase", []), shown))
     for row in results:
         run.metrics[f"{row['model']}/{row['task']}/{row['metric']}"] = row["value"]
 
 
 def _subject(label: str, inputs: Inputs, dtype: torch.dtype, config: EvaluateConfig) -> Subject:
-    if config.reference is not None and config.reference not in config.models:
-        raise RecipeError(
-            f"reference: {config.reference!r} is not among models ({', '.join(config.models)})",
-            hint="name one of the labels under `models`",
-        )
+    for field, named in (("reference", config.reference), ("teacher", config.teacher)):
+        if named is not None and named not in config.models:
+            raise RecipeError(
+                f"{field}: {named!r} is not among models ({', '.join(config.models)})",
+                hint="name one of the labels under `models`",
+            )
     model, tokenizer = open_model(inputs[f"models.{label}"], dtype)
     return Subject(label, model.eval(), tokenizer)
 
@@ -160,6 +169,13 @@ def _against(
         results.append(estimated(label, "preference", "win_rate", win))
         results.append(estimated(label, "preference", "rubric_score", bootstrap_mean(ours, seed=seed)))
     return results
+
+
+def _time(subjects: Sequence[Subject], rows: Sequence[Row], config: EvaluateConfig, run: StageRun) -> None:
+    """Speed is a metric of the stage and no result: it differs between equal runs."""
+    if rows:
+        found = speeds(subjects, rows[:SPEED_ROWS], config.max_tokens)
+        run.metrics.update({f"{label}/speed/tokens_per_second": speed for label, speed in found.items()})
 
 
 def _side_by_side(rows: Sequence[Row], shown: Mapping[str, Sequence[Answer]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from tutelage.stages.pretrain import in_micro_batches, next_token_step, summed_l
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
+Row = TypeVar("Row")
+
 
 def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     """Train a base model to converse and publish the instruct model."""
@@ -35,7 +37,7 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     context = _context(config, model.config.max_position_embeddings, inputs["model"].name)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))
-    train, held_out = _split(rendered.rows, config.validation_share, run.seed)
+    train, held_out = split(rendered.rows, config.validation_share, run.seed)
     run.metrics["num_conversations"] = len(train)
     if "replay" in inputs:
         check_tokens(inputs["replay"], tokenizer, inputs["model"])
@@ -69,7 +71,7 @@ def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
     return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
 
 
-def _split(rows: Sequence[Rendered], share: float, seed: int) -> tuple[list[Rendered], list[Rendered]]:
+def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
     """A seeded share set aside to watch the loss; nothing if that would be less than one row."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(rows)).tolist()
     num_held_out = int(len(rows) * share)

@@ -1,4 +1,4 @@
-"""How a gradient stage optimises: the settings that all of them share. Imports nothing heavy."""
+"""What gradient stages share: how they optimise, and the shape of a model that begins. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -50,6 +50,26 @@ class GradientConfig(StageConfig):
         """A part of the settings changes that part of this stage's default, not of some other one."""
         default = cls.model_fields[str(info.field_name)].default
         return {**default.model_dump(), **value} if isinstance(value, dict) else value
+
+
+class ModelSettings(Strict):
+    """The shape of a decoder; what is left out follows from the width."""
+
+    model_type: Literal["llama", "qwen2", "qwen3"] = Field(
+        default="qwen3", description="qwen3 normalises queries and keys, which makes high learning rates safe."
+    )
+    hidden_size: int = Field(default=128, ge=8, description="Width of the residual stream.")
+    num_hidden_layers: int = Field(default=5, ge=1)
+    num_attention_heads: int | None = Field(default=None, ge=1, description="Default: width / 64.")
+    num_key_value_heads: int | None = Field(default=None, ge=1, description="Default: as many as query heads.")
+    head_dim: int | None = Field(default=None, ge=2, description="Default: width / heads.")
+    intermediate_size: int | None = Field(default=None, ge=1, description="Default: 8/3 of the width.")
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    tie_word_embeddings: bool = Field(default=False, description="One matrix for embeddings and output head.")
+    initializer_range: float = Field(default=0.02, gt=0)
+    embedding_std: float | None = Field(
+        default=None, gt=0, description="Of the first token embeddings; default: initializer_range."
+    )
 
 
 Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.run.graph import references
+from tutelage.run.graph import accepted_types
 from tutelage.run.recipe import Recipe
 
 # field → the most that a small copy has of it; `None` in a recipe means "all", so it is replaced too
@@ -17,6 +17,7 @@ _AT_MOST: Mapping[str, int] = {
     "rollouts_a_batch": 16,
     "conversations_a_step": 16,
     "replay_rows": 2,
+    "rows_a_step": 2,
     "pairs_a_step": 8,
     "replies_a_step": 16,
     "prompts_a_step": 4,
@@ -33,6 +34,7 @@ _AT_MOST: Mapping[str, int] = {
     "micro_batch_tokens": 2048,
     "model.hidden_size": 64,
     "model.num_hidden_layers": 2,
+    "shape.num_hidden_layers": 2,
 }
 
 
@@ -45,7 +47,7 @@ def small_overrides(recipe: Recipe, threads: int, dtype: str) -> Iterator[str]:
     yield f"threads={threads}"
     for name, config in recipe.stages.items():
         values = config.model_dump(mode="json")
-        taken = {field for field, _, _ in references(config)}
+        taken = accepted_types(type(config))
         for field, most in _AT_MOST.items():
             value = _get(values, field)
             if field not in taken and (value is None or (isinstance(value, int | float) and value > most)):

@@ -37,6 +37,12 @@ PREFERRED: tuple[tuple[str, Lines], ...] = (
 CHARTS: dict[str, tuple[tuple[str, Lines], ...]] = {
     "pretrain": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), *HEALTH),
     "sft": (LOSS, ("Bits per byte, validation", (("validation/bits_per_byte", "validation"),)), HEALTH[0]),
+    "distill": (
+        LOSS,
+        ("Divergence from the teacher, nats a token", (("distill/divergence", "texts"), ("own/divergence", "its own"))),
+        ("Same likeliest token", (("distill/agreement", "texts"), ("own/agreement", "its own"))),
+        HEALTH[0],
+    ),
     "reward": (
         LOSS,
         (

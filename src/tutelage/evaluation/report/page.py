@@ -136,7 +136,9 @@ def commands(run: RunFacts) -> list[tuple[str, str]]:
     found = []
     if (run.folder / "recipe.yaml").exists():
         found.append(("the same run again, every default written out", f"tutelage run {place}/recipe.yaml"))
-    models = [stage.name for stage in run.of_kind("pretrain", "sft", "ppo", "grpo", "rloo", "dpo", "kto", "orpo")]
+    models = [
+        stage.name for stage in run.of_kind("pretrain", "sft", "distill", "ppo", "grpo", "rloo", "dpo", "kto", "orpo")
+    ]
     if len(models) > 1:
         paths = " ".join(f"{place}/{name}" for name in models)
         found.append(("the same prompts through its models", f"tutelage compare {paths}"))

@@ -18,6 +18,7 @@ SHARES = (
     "/ece",
     "exposure",
     "followed",
+    "agreement",
 )
 MEASURES = {
     "accuracy": "right answers",
@@ -25,6 +26,10 @@ MEASURES = {
     "win_rate": "preferred",
     "bits_per_byte": "bits per byte",
     "nats": "nats",
+    "agreement": "same likeliest token",
+    "kept_share": "of the teacher's score",
+    "teacher_share": "of the teacher's size",
+    "parameters": "parameters",
     "exposure": "planted strings repeated",
     "followed": "ended and well-formed",
     "rubric_score": "score by the hidden rubric",
