@@ -18,6 +18,7 @@ SHARES = (
     "/ece",
     "exposure",
     "followed",
+    "evasive",
 )
 MEASURES = {
     "accuracy": "right answers",
@@ -27,6 +28,7 @@ MEASURES = {
     "nats": "nats",
     "exposure": "planted strings repeated",
     "followed": "ended and well-formed",
+    "evasive": "declined without a reason",
     "rubric_score": "score by the hidden rubric",
 }
 
