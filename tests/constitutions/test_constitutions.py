@@ -143,7 +143,7 @@ def test_published_questions_are_read_beside_pairs(tmp_path: Path) -> None:
             principle(rule="harmles"),
             "c.yaml:1: principles.kind.rule: there is no rule 'harmles'; did you mean harmless?",
         ),
-        (principle(weight=0), "principles.kind.weight: must be > 0, got 0"),
+        (principle(weight=0), "principles.kind.weight: must be > 0.0, got 0"),
         (principle(revise="x"), "principles.kind.revise: unknown key; did you mean revision?"),
         (principle(revision=None), "`revision` is missing: a critique and its revision go together"),
         ({"principles": {"kind": {"rule": "modest"}}}, "it says nothing: write a `critique`"),

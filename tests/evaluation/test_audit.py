@@ -19,13 +19,22 @@ OUTPUTS = {"completions": ArtifactType.COMPLETIONS, "conversations": ArtifactTyp
 
 
 def link(number: int, critique: str = "It harms.", **fields: Any) -> dict[str, Any]:
-    return {"number": number, "principle": "harmless", "critic": "rules", "critique": critique, "revision": "I can't.",
-            "accepted": True, "attempts": 3, "seed": 1, "model": "helper", "model_fingerprint": "f", **fields}  # fmt: skip
+    made = {"revision": "I can't.", "accepted": True, "attempts": 3, "model": "helper", "model_fingerprint": "f"}
+    return {
+        "number": number,
+        "principle": "harmless",
+        "critic": "rules",
+        "critique": critique,
+        "seed": 1,
+        **made,
+        **fields,
+    }
 
 
 def chain(name: str, links: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
-    return {"id": name, "prompt": [{"role": "user", "content": f"asked {name}"}], "response": f"said {name}",
-            "completion": "I can't.", "finish_reason": "stop", "model": "helper", "chain": links, **fields}  # fmt: skip
+    asked = [{"role": "user", "content": f"asked {name}"}]
+    said = {"response": f"said {name}", "completion": "I can't.", "finish_reason": "stop", "model": "helper"}
+    return {"id": name, "prompt": asked, **said, "chain": links, **fields}
 
 
 def report(run: Path, rows: list[dict[str, Any]], **metrics: float) -> str:

@@ -80,6 +80,22 @@ def questions(principles: Mapping[str, Principle]) -> list[dict[str, Any]]:
     ]
 
 
+def conversations(principles: Mapping[str, Principle]) -> list[dict[str, Any]]:
+    """Every example's prompt with its revision, for a writer that is to be taught them; the same twice is once."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, principle in principles.items():
+        for number, example in enumerate(principle.examples, start=1):
+            turns = [("user", example.prompt), ("assistant", example.revision)]
+            row = {
+                "id": f"{name}-{number}",
+                "messages": [{"role": role, "content": content} for role, content in turns],
+                "source": "constitution",
+                "tags": [name],
+            }
+            found.setdefault((example.prompt, example.revision), row)
+    return list(found.values())
+
+
 def from_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Principle]:
     """The principles of rows that `critiques` or `questions` wrote."""
     return {

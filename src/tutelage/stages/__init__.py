@@ -31,7 +31,7 @@ STAGES: dict[str, StageSpec] = {
     "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
     "constitution": StageSpec(
         c.ConstitutionConfig,
-        {"critiques": A.CRITIQUES, "questions": A.QUESTIONS},
+        {"critiques": A.CRITIQUES, "questions": A.QUESTIONS, "examples": A.CONVERSATIONS},
         "Read the principles that replies are to follow.",
     ),
     "revise": StageSpec(

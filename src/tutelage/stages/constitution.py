@@ -1,11 +1,11 @@
-"""A constitution: files of principles → what replies are criticised by, and what pairs of them are compared by.
+"""A constitution: files of principles → what replies are criticised by, what pairs of them are compared by, examples.
 
-They are two artifacts: another wording of a question makes no revision stale, and a comment in a file makes nothing so.
+They are artifacts of their own: another wording of a question makes no revision stale, and a comment makes nothing so.
 """
 
 from __future__ import annotations
 
-from tutelage.constitutions.principles import critiques, questions
+from tutelage.constitutions.principles import conversations, critiques, questions
 from tutelage.constitutions.reading import chosen, read_constitution
 from tutelage.run.config import expanded
 from tutelage.run.stage import Inputs, StageRun
@@ -22,6 +22,8 @@ def run(config: ConstitutionConfig, inputs: Inputs, run: StageRun) -> None:
     run.metrics["principles"] = len(principles)
     for name, rows in (("critiques", critiques(principles)), ("questions", questions(principles))):
         run.metrics[name] = write_jsonl(run.directory / name / FILE, rows)
+    examples = conversations(principles)
+    run.metrics["examples"] = write_jsonl(run.directory / "examples" / "conversations.jsonl", examples)
     without = [name for name, principle in principles.items() if principle.rule is None]
     if without:
         run.notes.append(f"{len(without)} principles have no rule and need a model as critic: {', '.join(without[:5])}")

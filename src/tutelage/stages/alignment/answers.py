@@ -15,10 +15,10 @@ ANSWERS = "answers.jsonl"
 
 
 def answers_of(
-    engine: RemoteEngine, asks: Sequence[Ask], run: StageRun, file: str = ANSWERS, label: str = "sample"
+    engine: RemoteEngine, asks: Sequence[Ask], run: StageRun, name: str = ANSWERS, label: str = "sample"
 ) -> list[Answer]:
     """All answers, in the order of the requests; each of several lots of requests has a file of its own."""
-    path = run.scratch / file
+    path = run.scratch / name
     found = _kept(path)
     missing = [number for number in range(len(asks)) if number not in found]
     if found:

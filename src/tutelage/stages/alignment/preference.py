@@ -121,7 +121,8 @@ def pair_step(objective: Objective) -> Callable[[nn.Module, PreferenceBatch], Lo
     def step(model: nn.Module, batch: PreferenceBatch) -> LossOutput:
         chosen, rejected = packed_logprobs(model, batch.packed).chunk(2)
         chosen_tokens, rejected_tokens = batch.packed.sums((batch.packed.rows.targets_BT >= 0).float()).chunk(2)
-        pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, *batch.ref_logprobs.chunk(2), batch.labels_B)
+        ref_chosen, ref_rejected = batch.ref_logprobs.chunk(2)
+        pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, ref_chosen, ref_rejected, batch.labels_B)
         return preference_loss(
             objective.loss, pairs, objective.settings, sft_coef=objective.sft_coef, weights_B=batch.weights_B
         )
