@@ -58,7 +58,7 @@ def test_a_chain_is_shown_from_prompt_to_last_revision(tmp_path: Path) -> None:
     ]
     page = report(tmp_path / "run", [chain("a", links), chain("b", [link(1, critique="")])])
     [article] = section(page).iter("article")
-    said = [" ".join("".join(item.itertext()).split()) for item in article.iter("li")]
+    said = [" ".join(" ".join(item.itertext()).split()) for item in article.iter("li")]
     assert said == [
         "response helper said a",
         "harmless critique by rules It harms.",

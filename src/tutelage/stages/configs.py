@@ -24,6 +24,7 @@ from tutelage.run.artifacts import (
 )
 from tutelage.run.config import StageConfig, Strict
 from tutelage.sources.atlas.settings import STYLES, AtlasSettings, Style
+from tutelage.stages.alignment.server_settings import ServerSettings as ServerSettings
 from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
 from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
 from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
@@ -33,7 +34,6 @@ from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
 from tutelage.stages.constitutional.settings import ConstitutionConfig as ConstitutionConfig
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
-from tutelage.stages.server_settings import ServerSettings as ServerSettings
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 
 

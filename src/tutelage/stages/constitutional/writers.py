@@ -18,9 +18,9 @@ from tutelage.model.transformer import CausalLM
 from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import StageRun
 from tutelage.stages.alignment.answers import answers_of
+from tutelage.stages.alignment.server_settings import ServerSettings
 from tutelage.stages.models import open_model
 from tutelage.stages.sample import request_seed
-from tutelage.stages.server_settings import ServerSettings
 
 Messages = Sequence[dict[str, str]]
 
