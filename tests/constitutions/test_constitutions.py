@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tutelage.constitutions.principles import Principle, critiques, from_rows, questions
+from tutelage.constitutions.principles import Principle, conversations, critiques, from_rows, questions
 from tutelage.constitutions.reading import chosen, read_constitution
 from tutelage.constitutions.rules import RULES, Exchange
 from tutelage.errors import DataError, RecipeError
@@ -106,6 +106,15 @@ def test_rows_give_the_principles_back_and_uses_are_apart() -> None:
     assert questions(other) != rows[1]
     changed = {n: p.model_copy(update={"revision": "Again.", "examples": []}) for n, p in principles.items()}
     assert questions(changed) == rows[1]
+
+
+def test_examples_are_conversations_each_once() -> None:
+    rows = conversations(read_constitution([DEFAULT]))
+    said = [tuple(message["content"] for message in row["messages"]) for row in rows]
+    assert len(said) == len(set(said))
+    examples = [example for p in read_constitution([DEFAULT]).values() for example in p.examples]
+    assert set(said) == {(example.prompt, example.revision) for example in examples}
+    assert len({row["id"] for row in rows}) == len(rows)
 
 
 @pytest.mark.parametrize(

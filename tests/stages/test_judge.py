@@ -25,10 +25,10 @@ from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.config import expanded
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
-from tutelage.stages import judge
+from tutelage.stages import judge, prefer
 from tutelage.stages.alignment.preference import preference_batch
 from tutelage.stages.alignment.reward_pairs import preference_rows
-from tutelage.stages.configs import JudgeConfig
+from tutelage.stages.configs import JudgeConfig, PreferConfig
 from tutelage.stages.constitutional.comparisons import Comparison, by_logprobs, by_rule, question_of
 from tutelage.stages.constitutional.writers import ModelWriter
 
@@ -179,6 +179,16 @@ def test_what_cannot_be_judged_is_refused(tmp_path: Path) -> None:
     unruled = {**bare, "questions": jsonl_artifact(ArtifactType.QUESTIONS, tmp_path / "u" / "principles.jsonl", rows)}
     with pytest.raises(DataError, match="principle harmless: rule"):
         judged(tmp_path / "c", unruled)
+
+
+def test_people_may_be_asked_about_some_kinds_of_prompts_only(tmp_path: Path) -> None:
+    kinds = {"p0": "harmful", "p1": "howto", "p2": "harmful"}
+    rows = [{**row, "kind": kinds[row["prompt_id"]], "answer": None, "meta": {}} for row in completion_rows()]
+    completions = {"completions": given_to(tmp_path, rows)["completions"]}
+    run = stage_run(tmp_path / "out")
+    prefer.run(PreferConfig(completions="", kinds=["howto", "fact"]), completions, run)
+    assert {row["kind"] for row in rows_of(run)} == {"howto"}
+    assert run.metrics["num_prompts"] == 1
 
 
 def test_preferences_of_several_stages_are_learnt_together(tmp_path: Path) -> None:

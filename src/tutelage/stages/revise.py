@@ -7,7 +7,7 @@ writer writes the reply anew, and what comes last is what a model can be fine-tu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,6 @@ class Turn:
     chain: Chain
     name: str
     principle: Principle
-    number: int
     seed: int
     critique: str = ""
     objects: bool = False
@@ -106,18 +105,19 @@ class Reviser:
             self._criticise(turns, number)
         self._write([turn for turn in turns if turn.objects], number)
         objected = sum(turn.objects for turn in turns)
-        self.run.metrics[f"revision_{number}/objected"] = objected / len(turns)
+        self.run.metrics[f"revision_{number}/objected/share"] = objected / len(turns)
         taken = sum(bool(turn.chain.links[-1]["accepted"]) for turn in turns)
-        self.run.metrics[f"revision_{number}/accepted"] = taken / max(objected, 1)
+        self.run.metrics[f"revision_{number}/accepted/share"] = taken / max(objected, 1)
 
     def _turn(self, chain: Chain) -> Turn:
         number = len(chain.links) + 1
         seed = request_seed(self.run.seed, chain.id, number)
         name = drawn(self.principles, seed)
-        link = {"number": number, "principle": name, "critic": "rules", "critique": "", "revision": None,
+        critic = "rules" if self.config.critic == "rules" else self.critic.name
+        link = {"number": number, "principle": name, "critic": critic, "critique": "", "revision": None,
                 "accepted": False, "attempts": 0, "seed": seed}  # fmt: skip
         chain.links.append(link)
-        return Turn(chain, name, self.principles[name], number, seed)
+        return Turn(chain, name, self.principles[name], seed)
 
     def _judge(self, turns: Sequence[Turn]) -> None:
         """The rule of the principle is the critic."""
@@ -129,41 +129,46 @@ class Reviser:
 
     def _criticise(self, turns: Sequence[Turn], number: int) -> None:
         """A model is the critic: it always has something to say, and whoever writes may leave the reply as it is."""
-        asks = self._asks(turns, self.critic, critique_request, lambda turn: 0)
+        asks = self._asks(turns, self.critic, critique_request)
         answers = self.critic.write([ask for _, ask in asks], self.run, f"critique {number}")
         for (turn, _), [answer] in zip(asks, answers, strict=True):
             turn.critique, turn.objects = answer.text, bool(answer.text)
-            turn.chain.links[-1] |= {"critic": self.critic.name, "critic_fingerprint": self.critic.fingerprint,
-                                     "critique": answer.text}  # fmt: skip
+            turn.chain.links[-1] |= {"critique": answer.text, "critic_fingerprint": self.critic.fingerprint}
 
     def _write(self, turns: Sequence[Turn], number: int) -> None:
-        """Revisions of what was objected to, and which of them is taken."""
+        """Revisions of what was objected to, one after the other until one is taken."""
 
         def request(chain: Chain, principle: Principle, examples: Sequence[Example]) -> list[dict[str, str]]:
             return revision_request(chain, principle, examples, chain.links[-1]["critique"], self.show)
 
-        count = self.config.attempts if self.config.critic == "rules" else 1
-        asks = self._asks(turns, self.writer, request, lambda turn: 1, count)
-        answers = self.writer.write([ask for _, ask in asks], self.run, f"revision {number}")
-        for (turn, _), texts in zip(asks, answers, strict=True):
-            self._take(turn, texts)
+        attempts = self.config.attempts if self.config.critic == "rules" else 1
+        waiting = self._asks(turns, self.writer, request)
+        for attempt in range(1, attempts + 1):
+            if not waiting:
+                return
+            asks = [replace(ask, seed=request_seed(turn.seed, attempt)) for turn, ask in waiting]
+            answers = self.writer.write(asks, self.run, f"revision {number}, attempt {attempt}")
+            waiting = [
+                (turn, ask)
+                for (turn, ask), [answer] in zip(waiting, answers, strict=True)
+                if not self._taken(turn, answer, attempt)
+            ]
+        self.given_up += len(waiting)
 
-    def _take(self, turn: Turn, answers: Sequence[Answer]) -> None:
-        """The first revision that will do; without one the reply stays, and the last one is kept for the record."""
-        place = next((place for place, answer in enumerate(answers) if self._will_do(turn, answer)), None)
-        answer = answers[-1 if place is None else place]
+    def _taken(self, turn: Turn, answer: Answer, attempt: int) -> bool:
+        """Take a revision if it will do; if not, the reply stays, and the revision is kept for the record."""
+        taken = self._will_do(turn, answer)
         turn.chain.links[-1] |= {
             "revision": answer.text,
-            "accepted": place is not None,
-            "attempts": len(answers) if place is None else place + 1,
+            "accepted": taken,
+            "attempts": attempt,
             "model": self.writer.name,
             "model_fingerprint": self.writer.fingerprint,
         }
-        if place is None:
-            self.given_up += 1
-        else:
+        if taken:
             turn.chain.reply, turn.chain.finish_reason = answer.text, answer.finish_reason
             turn.chain.num_tokens = answer.num_tokens
+        return taken
 
     def _will_do(self, turn: Turn, answer: Answer) -> bool:
         if answer.finish_reason != "stop" or not answer.text:
@@ -181,8 +186,6 @@ class Reviser:
         turns: Sequence[Turn],
         writer: Writer,
         request: Callable[[Chain, Principle, Sequence[Example]], list[dict[str, str]]],
-        part: Callable[[Turn], int],
-        count: int = 1,
     ) -> list[tuple[Turn, Ask]]:
         """What is asked for each turn, with as many examples as there is room for; not asked where there is none."""
         config, asks = self.config, []
@@ -194,7 +197,7 @@ class Reviser:
             if messages is None:
                 self.without_room += 1
             else:
-                asks.append((turn, Ask(messages, sampling, request_seed(turn.seed, part(turn)), count, turn.chain.id)))
+                asks.append((turn, Ask(messages, sampling, request_seed(turn.seed, 0), name=turn.chain.id)))
         return asks
 
     def notes(self) -> list[str]:

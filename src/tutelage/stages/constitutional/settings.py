@@ -45,7 +45,9 @@ class ReviseConfig(StageConfig):
     )
     num_revisions: int = Field(default=4, ge=0, le=4, description="Principles that are drawn for each reply.")
     attempts: int = Field(
-        default=8, ge=1, description="Revisions drawn of a reply that a rule objects to; the first that does is taken."
+        default=8,
+        ge=1,
+        description="Revisions drawn at most of a reply that a rule objects to; the first that will do is taken.",
     )
     show: Literal["revisions", "dialogue"] | None = Field(
         default=None,

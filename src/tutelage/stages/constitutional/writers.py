@@ -95,7 +95,9 @@ class ServedWriter:
         """Ask the server; answers are kept as they arrive, so that a killed stage asks only for what is missing."""
         known = [replace(ask, seed=ask.seed % SEEDS) for ask in asks]
         server = Server(**self.settings.model_dump(exclude={"n"}))
-        answers = iter(answers_of(RemoteEngine(server), known, run, f"{label.replace(' ', '-')}.jsonl", label))
+        answers = iter(
+            answers_of(RemoteEngine(server), known, run, f"{label.replace(', ', '-').replace(' ', '-')}.jsonl", label)
+        )
         return [[replace(answer, text=answer.text.strip()) for answer in islice(answers, ask.count)] for ask in known]
 
 
