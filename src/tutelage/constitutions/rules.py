@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from tutelage.curation.harm import harm_spans
 from tutelage.curation.pii import find_pii
@@ -48,6 +49,7 @@ class Finding:
 FINE = Finding(1.0)
 
 
+@lru_cache(maxsize=4096)  # several rules ask for the same texts, one after the other
 def harm_in(text: str) -> frozenset[str]:
     """Categories of harm that a text asks for or instructs to, by the lexicon of the curation."""
     return frozenset(span.category for span in harm_spans(text))

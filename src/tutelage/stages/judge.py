@@ -94,11 +94,10 @@ def _pairs(
     pairs = []
     for number, (first, second) in enumerate(combinations(replies, 2)):
         own = request_seed(seed, prompt_id, number)
-        exchanges = tuple(Chain.of(row).now for row in (first, second))
-        assert len(exchanges) == 2, "combinations of two"
+        sides = Chain.of(first).now, Chain.of(second).now
         asked = _drawn(principles, config.principles_a_pair, own)
         comparisons = [
-            Comparison(name, first["prompt"], (exchanges[0], exchanges[1]), principle, request_seed(own, name))
+            Comparison(name, first["prompt"], sides, principle, request_seed(own, name))
             for name, principle in asked.items()
         ]
         pairs.append(Judged(first, second, comparisons))
