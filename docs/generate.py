@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from tutelage.constitutions.rules import RULES as PRINCIPLE_RULES
 from tutelage.curation.rules import PROSE, RULES
 from tutelage.feedback.rubric import DEFAULT_WEIGHTS
 from tutelage.run.artifacts import Takes
@@ -162,6 +163,15 @@ def rubric_table() -> str:
     return table(["criterion", "weight"], [[f"`{name}`", f"{weight:+g}"] for name, weight in DEFAULT_WEIGHTS.items()])
 
 
+def principle_rules_table() -> str:
+    """The rules that check principles, in the words of the code."""
+    rows = []
+    for name, rule in PRINCIPLE_RULES.items():
+        assert rule.__doc__, f"the rule {name} says nothing: give it a docstring"
+        rows.append([f"`{name}`", rule.__doc__])
+    return table(["rule", "what it asks"], rows)
+
+
 def insert(page: str, generated: str) -> str:
     """The page with what stands between the two markers replaced."""
     before, found, rest = page.partition(BEGIN)
@@ -176,6 +186,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield DOCS / "index.md", stages_table()
     yield DOCS / "curation-rules.md", rules_table()
     yield DOCS / "rubric.md", rubric_table()
+    yield DOCS / "constitutions.md", principle_rules_table()
     for stage in STAGES:
         yield DOCS / "stages" / f"{stage}.md", settings_table(stage)
 

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutelage.feedback.annotator import Annotator
-from tutelage.feedback.rubric import DEFAULT_WEIGHTS, REFUSAL, Rubric, criteria, is_refusal, is_right, mentions
+from tutelage.feedback.rubric import (
+    DEFAULT_WEIGHTS,
+    REFUSAL,
+    Rubric,
+    criteria,
+    is_evasive,
+    is_refusal,
+    is_right,
+    mentions,
+)
 
 
 def ask(kind: str, question: str = "What is the capital of France?", answer: str | None = None) -> dict[str, Any]:
@@ -46,6 +55,21 @@ def test_refusals_are_recognised(reply: str) -> None:
 )
 def test_other_replies_are_no_refusals(reply: str) -> None:
     assert not is_refusal(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "evasive"),
+    [
+        ("I can't help with that.", True),
+        ("I'm sorry, but I can't help with that.", True),
+        ("I can't help with that, because somebody could get hurt.", False),
+        ("I can't help with that. Talk to your neighbour.", False),
+        ("First take the key.", False),
+        ("", False),
+    ],
+)
+def test_a_refusal_without_a_reason_or_anything_better_is_evasive(reply: str, evasive: bool) -> None:
+    assert is_evasive(reply) == evasive
 
 
 @given(st.text(alphabet="ab \n.!?'", max_size=60))

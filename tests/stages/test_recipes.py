@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tutelage.run.graph import build_graph
 from tutelage.run.recipe import load_recipe
 from tutelage.stages import STAGES
 
@@ -47,6 +48,24 @@ def test_the_student_without_a_teacher_differs_in_nothing_else() -> None:
     taught, alone = recipe.stages["student"].model_dump(), recipe.stages["alone"].model_dump()
     assert (taught["replies_a_step"], taught["rows_a_step"]) == (alone["conversations_a_step"], alone["replay_rows"])
     assert taught["validation_share"] == alone["validation_share"]
+
+
+def test_constitutional_ai_goes_on_from_the_quickstart_without_a_label_of_harm() -> None:
+    quickstart, recipe = (load_recipe(RECIPES / f"{name}.yaml", STAGES) for name in ("quickstart", "constitution"))
+    for name in SHARED[:6]:
+        assert recipe.stages[name] == quickstart.stages[name], name
+        assert recipe.stage_seed(name) == quickstart.stage_seed(name), name
+    graph = build_graph(recipe, STAGES)
+    atlas, obliging = recipe.stages["atlas"], recipe.stages["obliging"]
+    assert obliging == atlas.model_copy(
+        update={"seed": recipe.stage_seed("atlas"), "refusal_share": 0, "over_refusal_share": 0}
+    )
+    led_there = graph.with_ancestors(["ppo-ai", "dpo-ai"])
+    assert not led_there & {"instruct", "principled", "audit"}
+    taken = {edge.reference for stage in led_there for edge in graph.edges[stage]}
+    assert "atlas.conversations" not in taken  # where the refusals are
+    assert {recipe.stages[name].stage for name in led_there} >= {"revise", "judge", "prefer"}
+    assert set(recipe.stages["helpful"].model_dump()["kinds"]).isdisjoint({"harmful", "lookalike"})
 
 
 def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else() -> None:

@@ -26,6 +26,7 @@ class Pairs(NamedTuple):
     rejected_tokens: Tensor
     ref_chosen: Tensor | None = None
     ref_rejected: Tensor | None = None
+    labels: Tensor | None = None  # probability that the chosen one is the better one; None: certain
 
     def ref(self) -> tuple[Tensor, Tensor]:
         """The reference's sequence log-probs, which a loss with a reference must have been given."""
@@ -61,14 +62,20 @@ def token_mean_difference(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
     return chosen / pairs.chosen_tokens.clamp(min=1) - rejected / pairs.rejected_tokens.clamp(min=1)
 
 
+def wrong_labels(pairs: Pairs, settings: PreferenceSettings) -> float | Tensor:
+    """P(a label is wrong): ε, or of soft labels p with flips on top (1 − p) + ε(2p − 1), (B,)."""
+    eps = settings.label_smoothing
+    return eps if pairs.labels is None else (1 - pairs.labels) + eps * (2 * pairs.labels - 1)
+
+
 def sigmoid(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
     """DPO (2305.18290): −log σ(βΔ); with label smoothing ε conservative DPO."""
-    return _smoothed_nll(settings.beta * sequence_difference(pairs, settings), settings.label_smoothing)
+    return _smoothed_nll(settings.beta * sequence_difference(pairs, settings), wrong_labels(pairs, settings))
 
 
 def sigmoid_norm(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
     """Length-normalised DPO: as `sigmoid`, with Δ of per-token means."""
-    return _smoothed_nll(settings.beta * token_mean_difference(pairs, settings), settings.label_smoothing)
+    return _smoothed_nll(settings.beta * token_mean_difference(pairs, settings), wrong_labels(pairs, settings))
 
 
 def robust(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
@@ -95,7 +102,7 @@ def ipo_sum(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
 def simpo(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
     """SimPO (2405.14734): −log σ(β(mean_c − mean_r) − γ), per-token means, no reference."""
     chosen, rejected = _token_means(pairs)
-    return _smoothed_nll(settings.beta * (chosen - rejected) - settings.gamma, settings.label_smoothing)
+    return _smoothed_nll(settings.beta * (chosen - rejected) - settings.gamma, wrong_labels(pairs, settings))
 
 
 def orpo(pairs: Pairs, settings: PreferenceSettings) -> Tensor:
@@ -117,6 +124,9 @@ PREFERENCE_LOSSES: dict[str, PreferenceLoss] = {
     "simpo": simpo,
     "orpo": orpo,
 }
+
+SOFT_LABELS = frozenset({"sigmoid", "cdpo", "sigmoid_norm", "simpo"})
+"""Losses that believe a label as far as its probability says; the others take every label as certain."""
 
 WITHOUT_REFERENCE = frozenset({"simpo", "orpo"})
 """Losses that never look at a reference; their rewards are β times the per-token mean log-prob."""
@@ -215,7 +225,7 @@ def kto_losses(
     return torch.where(desirable_B, desirable * torch.sigmoid(-advantage_B), undesirable * torch.sigmoid(advantage_B))
 
 
-def _smoothed_nll(logits_B: Tensor, eps: float) -> Tensor:
+def _smoothed_nll(logits_B: Tensor, eps: float | Tensor) -> Tensor:
     """−(1−ε) log σ(x) − ε log σ(−x)."""
     return -(1 - eps) * logsigmoid(logits_B) - eps * logsigmoid(-logits_B)
 

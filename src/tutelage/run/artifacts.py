@@ -26,6 +26,8 @@ class ArtifactType(StrEnum):
     PROMPTS = "Prompts"  # prompts.jsonl
     COMPLETIONS = "Completions"  # completions.jsonl
     PREFERENCES = "Preferences"  # preferences.jsonl
+    CRITIQUES = "Critiques"  # principles.jsonl: what replies are criticised and revised by
+    QUESTIONS = "Questions"  # principles.jsonl: what pairs of replies are compared by
     TASKS = "Tasks"  # tasks.jsonl: held-out evaluation items
     RESULTS = "Results"  # results.json, samples.json
     REPORT = "Report"  # report.html, report.json
@@ -64,5 +66,7 @@ ConversationsInput = Annotated[str, Takes((ArtifactType.CONVERSATIONS,))]
 PromptsInput = Annotated[str, Takes((ArtifactType.PROMPTS,))]
 CompletionsInput = Annotated[str, Takes((ArtifactType.COMPLETIONS,))]
 PreferencesInput = Annotated[str, Takes((ArtifactType.PREFERENCES,))]
+CritiquesInput = Annotated[str, Takes((ArtifactType.CRITIQUES,))]
+QuestionsInput = Annotated[str, Takes((ArtifactType.QUESTIONS,))]
 TasksInput = Annotated[str, Takes((ArtifactType.TASKS,))]
 ResultsInput = Annotated[str, Takes((ArtifactType.RESULTS,))]

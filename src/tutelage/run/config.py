@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
+
+PACKAGE = "package:"  # begins the path of a file that comes with the code, wherever that is installed
 
 
 class Strict(BaseModel):
@@ -19,3 +24,13 @@ class StageConfig(Strict):
 
     stage: str
     seed: int | None = None  # None: derived from the recipe's seed and the stage's name
+
+
+def expanded(path: str) -> Path:
+    """A path as a recipe writes it, with `~` and environment variables replaced; what is unknown stays as it is.
+
+    `package:constitutions/default.yaml` is a file that comes with the code.
+    """
+    if path.startswith(PACKAGE):
+        return Path(__file__).parents[1] / path.removeprefix(PACKAGE)
+    return Path(os.path.expanduser(os.path.expandvars(path)))

@@ -14,6 +14,7 @@ from typing import Any
 from tutelage.errors import ArtifactError, DataError, TutelageError
 from tutelage.run import manifest as manifests
 from tutelage.run.artifacts import Artifact
+from tutelage.run.config import expanded
 from tutelage.run.files import digest, short, write_atomic
 from tutelage.run.folder import RECIPE_FILE, check_owner, claim, lock, run_directory
 from tutelage.run.graph import Graph, Selection, artifact_name, build_graph, select
@@ -25,7 +26,7 @@ from tutelage.run.metrics import headline
 from tutelage.run.progress import format_seconds, no_progress
 from tutelage.run.publish import Attempt, begin, partial_of, publish, recover
 from tutelage.run.recipe import Recipe, Specs
-from tutelage.run.request import Request, Verdict, expanded, external_paths, judge, make_request, missing_paths
+from tutelage.run.request import Request, Verdict, external_paths, judge, make_request, missing_paths
 from tutelage.run.stage import Inputs, ProgressFactory, StageRun
 
 StageFunction = Callable[[Any, Inputs, StageRun], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import tutelage
 from tutelage.errors import ArtifactError
 from tutelage.run.artifacts import Artifact
-from tutelage.run.config import StageConfig
+from tutelage.run.config import StageConfig, expanded
 from tutelage.run.files import content_fingerprint, digest, files_below
 from tutelage.run.manifest import Manifest, damage, read_manifest
 
@@ -65,11 +64,6 @@ def missing_paths(config: StageConfig) -> list[tuple[str, str]]:
     """The (field, path) of external data that is not there."""
     named = external_paths(config.model_dump(mode="json"))
     return [(field, path) for field, path in named if next(_data_files(path), None) is None]
-
-
-def expanded(path: str) -> Path:
-    """A path as a recipe writes it, with `~` and environment variables replaced; what is unknown stays as it is."""
-    return Path(os.path.expanduser(os.path.expandvars(path)))
 
 
 def _data_fingerprint(path: str) -> str | None:

@@ -32,6 +32,19 @@ STAGES: dict[str, StageSpec] = {
     ),
     "sample": StageSpec(c.SampleConfig, {"": A.COMPLETIONS}, "Draw several replies to every prompt."),
     "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
+    "constitution": StageSpec(
+        c.ConstitutionConfig,
+        {"critiques": A.CRITIQUES, "questions": A.QUESTIONS, "examples": A.CONVERSATIONS},
+        "Read the principles that replies are to follow.",
+    ),
+    "revise": StageSpec(
+        c.ReviseConfig,
+        {"completions": A.COMPLETIONS, "conversations": A.CONVERSATIONS},
+        "Criticise replies by principles and write them anew.",
+    ),
+    "judge": StageSpec(
+        c.JudgeConfig, {"": A.PREFERENCES}, "Compare replies by principles, with a probability for each label."
+    ),
     "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),
     "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from rewards with a critic, leashed by KL."),
     "grpo": StageSpec(

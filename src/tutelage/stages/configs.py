@@ -22,14 +22,18 @@ from tutelage.run.artifacts import (
     TokenizerInput,
     TokensInput,
 )
-from tutelage.run.config import StageConfig, Strict
+from tutelage.run.config import StageConfig
 from tutelage.sources.atlas.settings import STYLES, AtlasSettings, Style
+from tutelage.stages.alignment.server_settings import ServerSettings as ServerSettings
 from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
 from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
 from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.constitutional.settings import ConstitutionConfig as ConstitutionConfig
+from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
+from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
@@ -268,31 +272,6 @@ class ReportConfig(StageConfig):
         return value
 
 
-class ServerSettings(Strict):
-    """A server of the OpenAI protocol, such as vLLM, that takes the place of the engine."""
-
-    url: str = Field(default="http://127.0.0.1:8000/v1", description="Its address, with `/v1` where it has that.")
-    model: str = Field(min_length=1, description="The name that it gives the model.")
-    api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="Environment variable with the key; nothing is sent if it is not set."
-    )
-    concurrency: int = Field(default=16, ge=1, description="Requests under way at once.")
-    n: int = Field(default=1, ge=1, description="Replies asked for in one request, which share its seed.")
-    timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for an answer.")
-    attempts: int = Field(
-        default=6, ge=1, description="How often a request is made if the server is busy, fails or keeps silent."
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} is no address: write one such as http://127.0.0.1:8000/v1")
-        if "@" in value:
-            raise ValueError("an address with a name or a key in it would be written into the run: use `api_key_env`")
-        return value
-
-
 class SampleConfig(StageConfig):
     """Draw several replies to every prompt."""
 
@@ -334,6 +313,9 @@ class PreferConfig(StageConfig):
     noise: float = Field(default=0.1, ge=0, lt=0.5, description="Probability of naming the worse reply.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
     validation_share: float = Field(default=0.15, ge=0, lt=1, description="Share of the prompts, by their hash.")
+    kinds: list[str] | None = Field(
+        default=None, min_length=1, description="Compare replies to prompts of these kinds only; all if not given."
+    )
 
 
 class RewardConfig(GradientConfig):
@@ -341,7 +323,9 @@ class RewardConfig(GradientConfig):
 
     stage: Literal["reward"] = "reward"
     model: ModelInput = Field(description="The model whose weights it starts from.")
-    preferences: PreferencesInput = Field(description="Pairs to learn from and to be measured on.")
+    preferences: PreferencesInput | list[PreferencesInput] = Field(
+        description="Pairs to learn from and to be measured on; of several stages, all together."
+    )
     prompts_a_step: int = Field(default=16, ge=1, description="Prompts in one optimiser step, each with all its pairs.")
     micro_batch_prompts: int = Field(default=16, ge=1, description="Prompts in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)

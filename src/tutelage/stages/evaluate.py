@@ -18,7 +18,7 @@ from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
 from tutelage.evaluation.students import beside_teacher, speeds
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
-from tutelage.feedback.rubric import Rubric
+from tutelage.feedback.rubric import Rubric, is_evasive
 from tutelage.generation.sampling import Sampling
 from tutelage.model.transformer import CausalLM
 from tutelage.run.stage import Inputs, StageRun
@@ -92,7 +92,7 @@ def _tasks(inputs: Inputs) -> dict[str, list[Row]]:
 
 
 def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any) -> list[Result]:
-    """Every task's metric, and the format of all chat replies together."""
+    """Every task's metric, how many refusals are bare, and the format of all chat replies together."""
     results, formats = [], []
     for task in TASKS:
         if task not in tasks:
@@ -101,6 +101,9 @@ def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: Evalu
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
         if task in FORMAT_TASKS:
             formats += [format_followed(answer) for answer in outcome.answers or []]
+        if task == "harmful":
+            evasive = [is_evasive(answer.text) for answer in outcome.answers or []]
+            results.append(proportion(subject.label, task, "evasive", evasive))
         bar.advance(1)
     if formats:
         results.append(proportion(subject.label, "format", "followed", formats))

@@ -23,6 +23,8 @@ def run(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
     for prompt_id, group in groupby(completions, key=lambda row: row["prompt_id"]):
         replies = list({row["completion"]: row for row in group}.values())  # the same words twice cannot be compared
         first = replies[0]
+        if config.kinds is not None and first["kind"] not in config.kinds:
+            continue
         prompt = {"id": prompt_id, "messages": first["prompt"], "kind": first["kind"], "answer": first["answer"],
                   "meta": first["meta"]}  # fmt: skip
         pairs = annotator.compare(prompt, replies, request_seed(run.seed, prompt_id))

@@ -22,8 +22,7 @@ from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import copy_whole, shard, whole
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
-from tutelage.sources.store import read_jsonl
-from tutelage.stages.alignment.reward_pairs import notes_on, prompts_of
+from tutelage.stages.alignment.reward_pairs import notes_on, preference_rows, prompts_of
 from tutelage.stages.configs import RewardConfig
 from tutelage.stages.models import open_model, publish_model, run_dtype
 from tutelage.training.loop import fit
@@ -46,8 +45,7 @@ def run(config: RewardConfig, inputs: Inputs, run: StageRun) -> None:
     world = world_from_environment()
     dtype = run_dtype(config.precision, run, world)
     policy, tokenizer = open_model(inputs["model"], dtype)
-    pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"),
-                         policy.config.max_position_embeddings)  # fmt: skip
+    pairs = render_pairs(tokenizer, preference_rows(inputs), policy.config.max_position_embeddings)
     run.notes.extend([*pairs.notes(policy.config.max_position_embeddings), *notes_on(pairs.train, config)])
     model = RewardModel(policy.config, run.seed, dtype)
     model.model.load_state_dict(policy.model.state_dict())

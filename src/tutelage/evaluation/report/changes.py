@@ -10,6 +10,8 @@ TOLD: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "pretrain": (("validation/loss", "loss", True), ("validation/bits_per_byte", "bits per byte", False)),
     "sft": (("validation/loss", "loss", True), ("validation/bits_per_byte", "bits per byte", False)),
     "distill": (("validation/loss", "loss", True), ("distill/agreement", "agreement", False)),
+    "revise": (("revised/share", "revised", False),),
+    "judge": (("probability", "mean label", False),),
     "reward": (("validation/accuracy", "accuracy", False), ("validation/clean_accuracy", "without flips", False)),
     "ppo": (("objective/scores", "score", True), ("objective/kl", "KL", False)),
     "grpo": (("objective/scores", "score", True), ("objective/kl", "KL", False)),

@@ -108,6 +108,7 @@ READERS: dict[str, Callable[[Path], str]] = {
     "conversations.jsonl": _lines("conversations"),
     "prompts.jsonl": _lines("prompts"),
     "completions.jsonl": _lines("completions"),
+    "principles.jsonl": _lines("principles"),
     "preferences.jsonl": _preferences,
     "tasks.jsonl": _lines("test items"),
     "model.safetensors": _model,

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tutelage.evaluation.report import lifecycle, view
+from tutelage.evaluation.report.audit import audit
 from tutelage.evaluation.report.before_after import before_after, by_prompt
 from tutelage.evaluation.report.changes import changed
 from tutelage.evaluation.report.charts import figures
@@ -79,6 +80,7 @@ def _context(report: Report) -> dict[str, Any]:
         "before_after": [
             (stage.name, stage.stage, kept) for stage in shown.stages if (kept := before_after(stage.samples))
         ],
+        "audits": [found for stage in shown.of_kind("revise") if (found := audit(stage)) is not None],
         "curves": [(stage.name, stage.stage, drawn) for stage in shown.stages if (drawn := _curves(stage))],
         "curation": sections,
         "probes": [{**panel, "picture": Markup(panel["picture"])} for panel in probes(results, report.verdicts)],

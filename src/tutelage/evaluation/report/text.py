@@ -19,6 +19,7 @@ SHARES = (
     "exposure",
     "followed",
     "agreement",
+    "evasive",
 )
 MEASURES = {
     "accuracy": "right answers",
@@ -32,6 +33,7 @@ MEASURES = {
     "parameters": "parameters",
     "exposure": "planted strings repeated",
     "followed": "ended and well-formed",
+    "evasive": "declined without a reason",
     "rubric_score": "score by the hidden rubric",
 }
 

@@ -14,16 +14,18 @@ from tutelage.sources.store import write_jsonl
 ANSWERS = "answers.jsonl"
 
 
-def answers_of(engine: RemoteEngine, asks: Sequence[Ask], run: StageRun) -> list[Answer]:
-    """All answers, in the order of the requests."""
-    path = run.scratch / ANSWERS
+def answers_of(
+    engine: RemoteEngine, asks: Sequence[Ask], run: StageRun, name: str = ANSWERS, label: str = "sample"
+) -> list[Answer]:
+    """All answers, in the order of the requests; each of several lots of requests has a file of its own."""
+    path = run.scratch / name
     found = _kept(path)
     missing = [number for number in range(len(asks)) if number not in found]
     if found:
         run.notes.append(f"went on after {len(found)} of {len(asks)} requests")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, [_row(number, answers) for number, answers in found.items()])
-    with run.progress("sample", sum(ask.count for ask in asks)) as bar, path.open("a", encoding="utf-8") as file:
+    with run.progress(label, sum(ask.count for ask in asks)) as bar, path.open("a", encoding="utf-8") as file:
         bar.advance(sum(len(answers) for answers in found.values()))
         for place, answers in engine.answers([asks[number] for number in missing]):
             found[missing[place]] = answers

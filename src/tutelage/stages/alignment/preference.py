@@ -22,14 +22,15 @@ from tutelage.data.completions import (
 from tutelage.data.pairs import Pair, render_pairs
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.model.transformer import CausalLM
-from tutelage.objectives.preference import WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
+from tutelage.objectives.preference import SOFT_LABELS, WITHOUT_REFERENCE, Pairs, PreferenceSettings, preference_loss
 from tutelage.objectives.types import LossOutput
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import World, world_from_environment
 from tutelage.run.stage import Inputs, StageRun
-from tutelage.sources.store import atomic, read_jsonl
+from tutelage.sources.store import atomic
 from tutelage.stages.alignment.cost import record_cost
 from tutelage.stages.alignment.notes import course, preference_notes
+from tutelage.stages.alignment.reward_pairs import preference_rows
 from tutelage.stages.alignment.samples import Samples, first_prompts
 from tutelage.stages.alignment.settings import PairConfig
 from tutelage.stages.models import open_reference, open_trainable, publish_model, run_dtype
@@ -49,11 +50,12 @@ class Objective:
 
 
 class PreferenceBatch(NamedTuple):
-    """2B completions, chosen ones first; reference log-probs (2B,) as token sums; weights (B,)."""
+    """2B completions, chosen ones first; reference log-probs (2B,) as token sums; weights and labels (B,)."""
 
     packed: PackedCompletions
     ref_logprobs: Tensor
     weights_B: Tensor
+    labels_B: Tensor | None = None  # probability that the chosen one is the better one; None: all are certain
 
 
 def train_on_pairs(config: PairConfig, inputs: Inputs, run: StageRun, objective: Objective) -> None:
@@ -62,9 +64,12 @@ def train_on_pairs(config: PairConfig, inputs: Inputs, run: StageRun, objective:
     dtype = run_dtype(config.precision, run, world)
     model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = model.config.max_position_embeddings
-    pairs = render_pairs(tokenizer, read_jsonl(inputs["preferences"].path / "preferences.jsonl"), context)
+    pairs = render_pairs(tokenizer, preference_rows(inputs), context)
     run.notes.extend(pairs.notes(context))
     everything = [*pairs.train, *pairs.validation]
+    soft = sum(pair.probability < 1 for pair in everything)
+    if soft and objective.loss not in SOFT_LABELS:
+        run.notes.append(f"{soft} pairs state a probability, which `{objective.loss}` takes as certain")
     if objective.loss in WITHOUT_REFERENCE:
         run.notes.append(f"{objective.loss} has no reference; its rewards in the metrics are mean log-probs")
         reference = torch.zeros(len(everything), 2)
@@ -104,7 +109,10 @@ def train_on_pairs(config: PairConfig, inputs: Inputs, run: StageRun, objective:
 def preference_batch(pairs: Sequence[Pair], ref_logprobs_B2: Tensor, pad_id: int) -> PreferenceBatch:
     """Pack the 2B completions of B pairs, with the reference's log-probs [B, 2] in the same order."""
     packed = pack_completions([p.chosen for p in pairs] + [p.rejected for p in pairs], pad_id)
-    return PreferenceBatch(packed, ref_logprobs_B2.T.flatten(), torch.tensor([pair.weight for pair in pairs]))
+    weights_B = torch.tensor([pair.weight for pair in pairs])
+    soft = any(pair.probability < 1 for pair in pairs)
+    labels_B = torch.tensor([pair.probability for pair in pairs]) if soft else None
+    return PreferenceBatch(packed, ref_logprobs_B2.T.flatten(), weights_B, labels_B)
 
 
 def pair_step(objective: Objective) -> Callable[[nn.Module, PreferenceBatch], LossOutput]:
@@ -113,7 +121,8 @@ def pair_step(objective: Objective) -> Callable[[nn.Module, PreferenceBatch], Lo
     def step(model: nn.Module, batch: PreferenceBatch) -> LossOutput:
         chosen, rejected = packed_logprobs(model, batch.packed).chunk(2)
         chosen_tokens, rejected_tokens = batch.packed.sums((batch.packed.rows.targets_BT >= 0).float()).chunk(2)
-        pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, *batch.ref_logprobs.chunk(2))
+        ref_chosen, ref_rejected = batch.ref_logprobs.chunk(2)
+        pairs = Pairs(chosen, rejected, chosen_tokens, rejected_tokens, ref_chosen, ref_rejected, batch.labels_B)
         return preference_loss(
             objective.loss, pairs, objective.settings, sft_coef=objective.sft_coef, weights_B=batch.weights_B
         )

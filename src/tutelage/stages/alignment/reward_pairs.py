@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
+from typing import Any
 
 from tutelage.data.pairs import Pair
+from tutelage.run.stage import Inputs
+from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import RewardConfig
 
 MARGINS = {"logistic": 0.0, "hinge": 1.0, "listwise": 0.0}
+
+
+def preference_rows(inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """The rows of all `preferences` inputs, one artifact after the other."""
+    folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "preferences"]
+    return chain.from_iterable(read_jsonl(folder / "preferences.jsonl") for folder in folders)
 
 
 def by_prompt(pairs: Sequence[Pair]) -> list[list[Pair]]:

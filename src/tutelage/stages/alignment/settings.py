@@ -23,7 +23,9 @@ class PairConfig(FineTuneConfig):
     """What stages that learn from preference pairs can be told."""
 
     model: ModelInput = Field(description="Policy to start from, and reference.")
-    preferences: PreferencesInput = Field(description="Pairs to learn from.")
+    preferences: PreferencesInput | list[PreferencesInput] = Field(
+        description="Pairs to learn from; of several stages, all together."
+    )
     pairs_a_step: int = Field(default=32, ge=1)
     micro_batch_pairs: int = Field(default=32, ge=1, description="Pairs in one forward; never changes a result.")
     epochs: float = Field(default=1.0, gt=0)
