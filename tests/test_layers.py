@@ -26,6 +26,7 @@ LAYERS: Mapping[str, set[str]] = {
     "errors": set(),
     "objectives": set(),
     "feedback": set(),
+    "tools": {"errors"},
     "model": {"errors"},
     "run": {"errors"},
     "data": {"errors", "model"},
