@@ -32,9 +32,9 @@ class Completion:
         return [index >= self.num_prompt for index in range(len(self.ids))]
 
 
-def prompt_ids(tokenizer: TextTokenizer, messages: Messages) -> list[int]:
-    """Token ids of a conversation up to where the assistant's next reply begins."""
-    return render(tokenizer, messages, add_generation_prompt=True).ids
+def prompt_ids(tokenizer: TextTokenizer, messages: Messages, tools: Messages | None = None) -> list[int]:
+    """Token ids of a conversation, with the tools that may be called, up to where the assistant's next reply begins."""
+    return render(tokenizer, messages, tools, add_generation_prompt=True).ids
 
 
 def completion_of(tokenizer: TextTokenizer, messages: Messages, text: str, ended: bool = True) -> Completion:

@@ -138,7 +138,7 @@ class _Marks:
         return {"role": role, "content": self._mark(content, role), **rest}
 
     def mark_special(self, value: Any) -> Any:
-        """The same value with a mark for each text, keys too, that holds a special token's name or looks like a mark."""
+        """The same value with a mark for each text, keys too, that holds a special token's name or a mark's."""
         if isinstance(value, str):
             is_special = any(token in value for token in self._special) or _MARK.search(value)
             return self._mark(value, "") if is_special else value

@@ -30,6 +30,8 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 
 
@@ -286,32 +288,7 @@ class ReportConfig(StageConfig):
         return value
 
 
-class ServerSettings(Strict):
-    """A server of the OpenAI protocol, such as vLLM, that takes the place of the engine."""
-
-    url: str = Field(default="http://127.0.0.1:8000/v1", description="Its address, with `/v1` where it has that.")
-    model: str = Field(min_length=1, description="The name that it gives the model.")
-    api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="Environment variable with the key; nothing is sent if it is not set."
-    )
-    concurrency: int = Field(default=16, ge=1, description="Requests under way at once.")
-    n: int = Field(default=1, ge=1, description="Replies asked for in one request, which share its seed.")
-    timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for an answer.")
-    attempts: int = Field(
-        default=6, ge=1, description="How often a request is made if the server is busy, fails or keeps silent."
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError(f"{value!r} is no address: write one such as http://127.0.0.1:8000/v1")
-        if "@" in value:
-            raise ValueError("an address with a name or a key in it would be written into the run: use `api_key_env`")
-        return value
-
-
-class SampleConfig(StageConfig):
+class SampleConfig(ToolUsingConfig):
     """Draw several replies to every prompt."""
 
     stage: Literal["sample"] = "sample"
@@ -340,6 +317,10 @@ class SampleConfig(StageConfig):
     def _somebody_replies(self) -> SampleConfig:
         if self.model is None and self.engine is None:
             raise ValueError("nobody replies: name a `model`, or an `engine` that serves one")
+        if self.tools and self.engine is not None:
+            raise ValueError("`tools` are run between the turns of a `model` of ours: leave `engine` or `tools` out")
+        if self.tools and self.stop:
+            raise ValueError("`stop` would cut calls short: leave it or `tools` out")
         return self
 
 
