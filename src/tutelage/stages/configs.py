@@ -31,6 +31,7 @@ from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 
@@ -40,6 +41,9 @@ class TokenizerConfig(StageConfig):
 
     stage: Literal["tokenizer"] = "tokenizer"
     corpus: CorpusInput = Field(description="The text to learn the vocabulary from.")
+    conversations: ConversationsInput | list[ConversationsInput] | None = Field(
+        default=None, description="Conversations whose words, calls and tools the vocabulary is to know as well."
+    )
     kind: Literal["bpe", "characters"] = Field(
         default="bpe",
         description="Byte-level byte-pair encoding, which can write every text, or one token a character.",

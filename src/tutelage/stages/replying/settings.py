@@ -1,12 +1,12 @@
-"""Settings of the stages that draw replies: the server that may give them, the tools that they may call."""
+"""Settings of the stages that draw replies: who gives them, which tools they may call."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tutelage.run.artifacts import CorpusInput
+from tutelage.run.artifacts import ConversationsInput, CorpusInput
 from tutelage.run.config import StageConfig, Strict
 
 ToolName = Annotated[str, Field(pattern=r"^(calculator|python|search|[\w.]+:\w+)$")]
@@ -47,3 +47,30 @@ class ToolUsingConfig(StageConfig):
     )
     library: CorpusInput | None = Field(default=None, description="Where the tool `search` looks.")
     max_rounds: int = Field(default=4, ge=0, description="Rounds of tool calls in one reply.")
+
+
+class ToolsConfig(StageConfig):
+    """Write conversations in which tools are called, and held-out items."""
+
+    stage: Literal["tools"] = "tools"
+    arithmetic: int = Field(default=4000, ge=0, description="Conversations about sums, for the calculator.")
+    digits: int = Field(default=3, ge=1, le=9, description="Of the numbers in them.")
+    unaided_share: float = Field(
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Share of the sums without a tool, answered from memory: what a calculator is compared with.",
+    )
+    functions: int = Field(default=6000, ge=0, description="Conversations about many little tools with definitions.")
+    most_others: int = Field(default=3, ge=1, description="Tools offered beside the right one, at most.")
+    plain: ConversationsInput | None = Field(
+        default=None, description="Conversations that need no tool: from them is learnt when not to call."
+    )
+    plain_items_share: float = Field(default=0.02, ge=0, lt=1, description="Share of `plain` that becomes items.")
+    gsm8k: str | list[str] = Field(default=[], description="Files of GSM8K; its annotated sums become calls.")
+    seal_tools: str | None = Field(default=None, description="The folder of Seal-Tools (tool.jsonl and requests).")
+    seal_held_out: float = Field(default=0.2, ge=0, lt=1, description="Share of its tools that is never learnt.")
+    items: int = Field(default=200, ge=1, description="Held-out items of each kind that is generated.")
+    on_problem: Literal["skip", "stop"] = Field(
+        default="skip", description="At a row that cannot be used: report it and go on, or stop."
+    )
