@@ -13,6 +13,7 @@ from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import answering_ids, read_reply
 from tutelage.errors import DataError
 from tutelage.tools.calls import BadCall, ToolCall
+from tutelage.tools.text_form import read_calls
 
 from .conftest import foreign
 
@@ -126,15 +127,63 @@ def test_calls_that_cannot_be_rendered(tokenizer: TextTokenizer, message: dict[s
         render(tokenizer, [message])
 
 
-def test_a_template_that_would_leave_calls_out_is_refused(tokenizers: dict[str, TextTokenizer]) -> None:
-    called = {"role": "assistant", "content": "", "tool_calls": [ToolCall("f", {}).to_json()]}
-    for name in ("chatml", "llama3"):
-        assert tokenizers[name].begin_call_id is None
-        with pytest.raises(DataError, match="does not write them"):
-            render(tokenizers[name], [{"role": "user", "content": "x"}, called])
-    template = "{% for m in messages %}{{ m['content'] }}{% for c in m['tool_calls'] or [] %}<|call|>{{ c['function'] | tojson }}{% endfor %}<|eos|>{% endfor %}"  # noqa: E501
+def test_any_token_that_a_template_writes_before_calls_begins_them() -> None:
+    template = (
+        "{% for m in messages %}{{ m['content'] }}{% for c in m['tool_calls'] or [] %}"
+        "<|call|>{{ c['function'] | tojson }}{% endfor %}<|eos|>{% endfor %}"
+    )
     other = foreign(["<|eos|>", "<|pad|>", "<|call|>"], {"eos_token": "<|eos|>", "chat_template": template})
-    assert other.begin_call_id is not None
-    assert other.token(other.begin_call_id) == "<|call|>"
-    ids = [token for run in trained(render(other, [{"role": "user", "content": "x"}, called])) for token in run]
-    assert read_reply(other, ids) == ("", [ToolCall("f", {})])
+    assert other.token(other.begin_call_id or 0) == "<|call|>"
+    called = {"role": "assistant", "content": "", "tool_calls": [ToolCall("f", {}).to_json()]}
+    rendered = render(other, [{"role": "user", "content": "x"}, called])
+    assert read_reply(other, trained(rendered)[0]) == ("", [ToolCall("f", {})])
+
+
+spoken = texts.filter(lambda text: "<tool_call>" not in text and text == text.strip())
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+@quick
+@given(content=spoken, called=st.lists(calls, min_size=1, max_size=3), result=texts)
+def test_templates_without_such_a_token_have_calls_as_text_that_is_learnt(
+    name: str, tokenizers: dict[str, TextTokenizer], content: str, called: list[ToolCall], result: str
+) -> None:
+    tokenizer = tokenizers[name]
+    turn = {"role": "assistant", "content": content, "tool_calls": [call.to_json() for call in called]}
+    messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "x"}, turn]
+    rendered = render(tokenizer, messages)
+    (ids,) = trained(rendered)
+    assert read_reply(tokenizer, ids) == (content, called)
+    answered = render(tokenizer, [*messages, {"role": "tool", "content": result}], add_generation_prompt=True)
+    end = len(rendered.loss_mask) - rendered.loss_mask[::-1].index(True)
+    assert rendered.ids[:end] + answering_ids(tokenizer, [result]) == answered.ids
+
+
+def test_tools_are_told_in_the_system_message_where_the_template_does_not_show_them(
+    tokenizers: dict[str, TextTokenizer],
+) -> None:
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    asked = [{"role": "user", "content": "x"}]
+    for name in ("chatml", "llama3"):
+        for before in ([], [{"role": "system", "content": "Be brief."}]):
+            ids = render(tokenizers[name], [*before, *asked], [tool]).ids
+            text = tokenizers[name].decode(ids, skip_special_tokens=False)
+            assert '"name": "add"' in text
+            assert ("Be brief." in text) == bool(before)
+            assert text.count("system") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "call"),
+    [
+        ("Hi.", "Hi.", None),
+        ('<tool_call>{"name": "f", "arguments": {}}</tool_call>', "", ToolCall("f", {})),
+        ('A\n<tool_call>\n{"name": "f", "arguments": {}}', "A", ToolCall("f", {})),
+        ("<tool_call>add one</tool_call>", "", None),
+    ],
+)
+def test_calls_in_text(text: str, content: str, call: ToolCall | None) -> None:
+    said, found = read_calls(text)
+    assert said == content
+    assert [one for one in found if isinstance(one, ToolCall)] == ([call] if call else [])
+    assert bool(found) == ("<tool_call>" in text)

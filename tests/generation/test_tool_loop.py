@@ -5,18 +5,19 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from tiny import CONTEXT, model, tokenizer
 from tutelage.data.completions import prompt_ids
 from tutelage.data.template import render
-from tutelage.data.tokenizer import TextTokenizer
-from tutelage.errors import DataError
 from tutelage.generation.engine import Engine, Reply, Request
+from tutelage.generation.rollout import roll_out_with_tools
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.tool_loop import Dialogue, round_seed, run_dialogues
+from tutelage.model.transformer import CausalLM
 from tutelage.tools import toolbox
 from tutelage.tools.calls import BadCall, ToolCall
 from tutelage.tools.toolbox import Toolbox
@@ -162,8 +163,29 @@ def test_without_calls_a_dialogue_is_the_reply_of_the_engine() -> None:
         assert len(dialogue.ids) <= CONTEXT
 
 
-def test_a_template_without_calls_is_refused() -> None:
-    template = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
-    other = TextTokenizer(TOKENIZER._json, {"eos_token": "<|eos|>", "chat_template": template})
-    with pytest.raises(DataError, match="no token that begins a tool call"):
-        run_dialogues(Scripted(solver), other, BOX, [asked("sum: 1")])
+def talkative(seed: int = 2) -> CausalLM:
+    """Random weights that often begin calls and end turns."""
+    net = model(seed=seed, max_position_embeddings=600).eval()
+    with torch.no_grad():
+        net.lm_head.weight[[CALL, END]] *= 5
+    return net
+
+
+@torch.no_grad()
+def test_rollouts_select_what_the_policy_drew_and_a_forward_finds_the_same_log_probs() -> None:
+    net = talkative()
+    engine = Engine(net, TOKENIZER.stop_ids, TOKENIZER.pad_id)
+    prompts = [list(asked(f"{number}?").prompt_ids) for number in range(6)]
+    rollouts = roll_out_with_tools(engine, TOKENIZER, BOX, prompts, Sampling(20, 1.0), range(6), 3)
+    rows = rollouts.rows
+    logprobs_BT, _ = net(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
+    answered = 0
+    for row, (completion, reply) in enumerate(zip(rollouts.completions, rollouts.replies, strict=True)):
+        mask = rows.targets_BT[row] >= 0
+        assert rows.targets_BT[row][mask].tolist() == reply.ids
+        assert_close(logprobs_BT[row][mask].tolist(), reply.logprobs, rtol=1e-4, atol=1e-4)
+        pairs = zip(completion.ids[completion.num_prompt :], completion.loss_mask[completion.num_prompt :], strict=True)
+        given = TOKENIZER.decode([token for token, own in pairs if not own], skip_special_tokens=False)
+        assert (given == "") == (reply.ids.count(END) <= 1)
+        answered += "<|tool|>error: " in given
+    assert answered >= 2

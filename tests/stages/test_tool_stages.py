@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
-from tiny import TEXTS, artifact, config, conversations_artifact, jsonl_artifact, stage_run
+from tiny import TEXTS, artifact, config, conversations_artifact, jsonl_artifact, model, stage_run
+from tiny import tokenizer as tiny_tokenizer
 from tutelage.data.conversations import render_set
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
@@ -21,10 +23,11 @@ from tutelage.generation.sampling import Sampling
 from tutelage.model.hub import save_model
 from tutelage.model.transformer import CausalLM, initialise
 from tutelage.run.artifacts import Artifact, ArtifactType
+from tutelage.run.journal import read_journal
 from tutelage.sources.store import read_jsonl, write_documents
-from tutelage.stages import sample, tools
+from tutelage.stages import grpo, ppo, rloo, sample, tools
 from tutelage.stages import tokenizer as tokenizer_stage
-from tutelage.stages.configs import SampleConfig, TokenizerConfig, ToolsConfig
+from tutelage.stages.configs import GRPOConfig, PPOConfig, RLOOConfig, SampleConfig, TokenizerConfig, ToolsConfig
 from tutelage.tools.calls import ToolCall, parse_call
 from tutelage.tools.toolbox import calculator
 
@@ -124,6 +127,35 @@ def test_a_tokenizer_that_knows_conversations_writes_their_tools_shorter(tmp_pat
         own = TextTokenizer.load(out.directory)
         lengths.append(len(render(own, [], [calculator().to_json()]).ids))
     assert lengths[0] < 0.5 * lengths[1]
+
+
+@pytest.mark.parametrize("stage", ["ppo", "grpo", "rloo"])
+def test_reinforcement_with_tools_begins_on_policy_and_learns_from_what_was_drawn(tmp_path: Path, stage: str) -> None:
+    own = tiny_tokenizer()
+    net = model(seed=2, vocab_size=own.vocab_size, max_position_embeddings=600)
+    with torch.no_grad():  # calls and ends of turns are frequent
+        net.lm_head.weight[[own.begin_call_id or 0, own.end_of_turn_id]] *= 5
+    own.save(tmp_path / "model")
+    save_model(net, tmp_path / "model")
+    rows = [{"id": f"p{n}", "messages": [{"role": "user", "content": f"{n}?"}], "kind": "sum"} for n in range(4)]
+    inputs = {
+        "model": artifact(ArtifactType.MODEL, tmp_path / "model"),
+        "prompts": jsonl_artifact(ArtifactType.PROMPTS, tmp_path / "prompts" / "prompts.jsonl", rows),
+    }
+    module, config_type, size = {
+        "ppo": (ppo, PPOConfig, {"rollouts_a_batch": 8}),
+        "grpo": (grpo, GRPOConfig, {"prompts_a_batch": 2, "num_replies": 4}),
+        "rloo": (rloo, RLOOConfig, {"prompts_a_batch": 2, "num_replies": 4}),
+    }[stage]
+    settings = {"max_tokens": 16, "num_rollout_batches": 2, "num_epochs": 2, "precision": "float32", "num_samples": 2,
+                "rewards": {"finished": 1.0}, "tools": ["calculator"], **size}  # fmt: skip
+    run = stage_run(tmp_path / "out")
+    module.run(config_type(model="", prompts="", **settings), inputs, run)
+    journal = read_journal(run.journal.path)
+    assert journal[0]["objective/logprob_gap"] < 1e-4
+    assert journal[0]["val/ratio"] == pytest.approx(1, abs=1e-5)
+    assert journal[0]["val/length"] > 1
+    assert len(list(read_jsonl(run.directory / "samples.jsonl"))) >= 4
 
 
 class Script(Subject):

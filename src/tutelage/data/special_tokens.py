@@ -26,7 +26,8 @@ class SpecialTokens:
     bos: str  # begins a document
     eos: str  # ends a document
     end_of_turn: str  # ends a message
-    begin_call: str | None  # begins a tool call inside the assistant's turn; None: calls are not written by a token
+    begin_call: str | None  # begins a tool call inside the assistant's turn; None: calls are written as text
+    shows_tools: bool  # the chat template writes the definitions of tools
     template_variables: Mapping[str, str]  # `bos_token`, `eos_token`, … as chat templates use them
 
 
@@ -62,6 +63,7 @@ def find_special_tokens(
         eos,
         end_of_turn,
         _find_call(config.get("chat_template"), named, special),
+        _shows_tools(config.get("chat_template"), named),
         named,
     )
 
@@ -95,6 +97,17 @@ def _find_call(template: str | None, named: Mapping[str, str], special: Sequence
         return None
     between = text.partition(_PROBE)[2].partition(to_json(function))
     return between[0] if between[1] and between[0] in special else None
+
+
+def _shows_tools(template: str | None, named: Mapping[str, str]) -> bool:
+    """Whether the template writes the tools that it is given."""
+    if template is None:
+        return False
+    tool = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": {"type": "object"}}}
+    try:
+        return _PROBE in render_text(template, [{"role": "user", "content": ""}], tools=[tool], special_tokens=named)
+    except DataError:
+        return False
 
 
 def _first_in(text: str, tokens: Sequence[str]) -> str | None:

@@ -5,7 +5,8 @@ encoded with special tokens; the contents are encoded as ordinary text. So `<|en
 where each content lies is known, not searched for.
 
 A tool call is the assistant speaking to a tool: inside its turn `<|tool|>` begins a call, and a turn that `<|tool|>`
-begins is the tool's answer. The calls are learnt, the answers are read.
+begins is the tool's answer. The calls are learnt, the answers are read. Templates without such a token get the calls as
+text in the content, and those that do not show tools get them in the system message.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tutelage.data.jinja import Message, Tool, render_text, to_json
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError
 from tutelage.tools.calls import call_of
+from tutelage.tools.text_form import tools_prompt, with_calls
 
 DEFAULT_TEMPLATE = """\
 {{- bos_token -}}
@@ -64,10 +66,13 @@ def render(
     """Token ids of a conversation and the mask of what is learnt from it.
 
     With `add_generation_prompt` the ids end where the assistant's next reply begins. `DataError` for messages that
-    are not `{role, content, tool_calls?}`, for roles that the template refuses, and for templates that rewrite
-    contents or leave calls out.
+    are not `{role, content, tool_calls?}`, for roles that the template refuses, for templates that rewrite contents.
     """
-    messages = [_with_calls(tokenizer, message) for message in messages]
+    messages = [_with_calls(message) for message in messages]
+    if tokenizer.begin_call_id is None:
+        messages = [_as_text(message) for message in messages]
+    if tools and not tokenizer.special_tokens.shows_tools:
+        messages, tools = _told_tools(messages, tools), None
     marks = _Marks(tokenizer)
     marked_messages = [marks.mark_message(message) for message in messages]
     marked_tools = [marks.mark_special(tool) for tool in tools] if tools else None
@@ -86,7 +91,7 @@ def render(
     return _encode(tokenizer, list(_split(marked, whole, marks)))
 
 
-def _with_calls(tokenizer: TextTokenizer, message: Message) -> Message:
+def _with_calls(message: Message) -> Message:
     """The message with its calls in one form: name and arguments as an object, in this order."""
     calls = message.get("tool_calls")
     if not calls:
@@ -96,12 +101,23 @@ def _with_calls(tokenizer: TextTokenizer, message: Message) -> Message:
             f"tool calls must be a list in a message of the assistant, not {calls!r:.80} of {message.get('role')!r}",
             hint='write {"role": "assistant", "content": "", "tool_calls": […]}',
         )
-    if tokenizer.begin_call_id is None:
-        raise DataError(
-            "a message has tool calls, but the tokenizer's chat template does not write them by a token of their own",
-            hint="use a tokenizer that this version made, or leave conversations with calls out",
-        )
     return {**message, "tool_calls": [call_of(call).to_json() for call in calls]}
+
+
+def _as_text(message: Message) -> Message:
+    """The message with its calls written into its content."""
+    if not message.get("tool_calls"):
+        return message
+    content = with_calls(message.get("content") or "", [call_of(call) for call in message["tool_calls"]])
+    return {**{key: value for key, value in message.items() if key != "tool_calls"}, "content": content}
+
+
+def _told_tools(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """The messages with the tools in the system message, which is made if there is none."""
+    prompt, first = tools_prompt(tools), messages[0] if messages else {}
+    if first.get("role") == "system":
+        return [{**first, "content": f"{first['content']}\n\n{prompt}"}, *messages[1:]]
+    return [{"role": "system", "content": prompt}, *messages]
 
 
 def _template(tokenizer: TextTokenizer) -> str:

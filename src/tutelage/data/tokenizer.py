@@ -21,7 +21,7 @@ class TextTokenizer:
     """A tokenizer with its chat template; ids of special tokens are never made from ordinary text.
 
     `bos_id` and `eos_id` begin and end a document, `end_of_turn_id` ends a message, `pad_id` is none of them;
-    `begin_call_id` begins a tool call inside a message of the assistant (None: the template knows no calls).
+    `begin_call_id` begins a tool call inside a message of the assistant (None: calls are written as text).
     """
 
     def __init__(self, tokenizer_json: str, config: Mapping[str, Any]) -> None:

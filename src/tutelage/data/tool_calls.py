@@ -8,11 +8,17 @@ from itertools import pairwise, takewhile
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.tools.calls import BadCall, ToolCall, parse_call
+from tutelage.tools.text_form import read_calls
 
 
 def read_reply(tokenizer: TextTokenizer, ids: Sequence[int]) -> tuple[str, list[ToolCall | BadCall]]:
-    """What a reply says, and what it calls, in order. Only the token begins a call: no text is taken for it."""
+    """What a reply says, and what it calls, in order.
+
+    Where the template has a token that begins a call, no text is taken for one.
+    """
     ids = list(takewhile(lambda token_id: token_id not in tokenizer.stop_ids, ids))
+    if tokenizer.begin_call_id is None:
+        return read_calls(tokenizer.decode(ids))
     starts = [place for place, token_id in enumerate(ids) if token_id == tokenizer.begin_call_id]
     bounds = [*starts, len(ids)]
     texts = [tokenizer.decode(ids[start + 1 : end]) for start, end in pairwise(bounds)]

@@ -12,7 +12,7 @@ from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import read_reply
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.sampling import Sampling
-from tutelage.generation.tool_loop import Dialogue, check_calls, run_dialogues
+from tutelage.generation.tool_loop import Dialogue, run_dialogues
 from tutelage.model.transformer import CausalLM
 from tutelage.tools.calls import BadCall, ToolCall
 from tutelage.tools.toolbox import Toolbox
@@ -45,7 +45,6 @@ class Subject:
 
     def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
         """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
-        check_calls(self.tokenizer)
         prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]
         answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
         return [read_reply(self.tokenizer, a.completion.ids[a.completion.num_prompt :]) for a in answers]

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import answering_ids, read_reply
-from tutelage.errors import DataError
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.tools.calls import BadCall, ToolCall
 from tutelage.tools.toolbox import Toolbox, ToolResult
@@ -81,7 +80,6 @@ def run_dialogues(
     request's, so a reply without calls is the one that a model without tools gives. A malformed call is answered with
     the reason. After `max_rounds` rounds of results one more turn may answer; if it calls again, nothing is run.
     """
-    check_calls(tokenizer)
     dialogues = [
         Dialogue(list(request.prompt_ids), [False] * len(request.prompt_ids), [0.0] * len(request.prompt_ids))
         for request in requests
@@ -102,15 +100,6 @@ def run_dialogues(
         if not going:
             break
     return dialogues
-
-
-def check_calls(tokenizer: TextTokenizer) -> None:
-    """DataError if nothing can begin a call."""
-    if tokenizer.begin_call_id is None:
-        raise DataError(
-            "the model's chat template has no token that begins a tool call, so it cannot call any",
-            hint="use a model whose tokenizer this version made, or leave the tools out",
-        )
 
 
 def round_seed(seed: int, number: int) -> int:

@@ -21,10 +21,10 @@ from tutelage.generation.server import Server
 from tutelage.generation.tool_loop import run_dialogues
 from tutelage.run.stage import Inputs, ProgressBar, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
-from tutelage.sources.tool_names import open_tools
 from tutelage.stages.alignment.answers import answers_of
 from tutelage.stages.configs import SampleConfig, ServerSettings
 from tutelage.stages.models import open_model, run_dtype
+from tutelage.stages.replying.inputs import tools_of
 from tutelage.tools.calls import BadCall, ToolCall
 from tutelage.tools.toolbox import Toolbox
 
@@ -90,8 +90,7 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
 def _decoded(config: SampleConfig, sampling: Sampling, prompts: Prompts, inputs: Inputs, run: StageRun) -> list[Said]:
     """Replies of a model of ours; each has a seed of its own."""
     model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
-    library = inputs["library"].path if "library" in inputs else None
-    toolbox = open_tools(config.tools, library) if config.tools else None
+    toolbox = tools_of(config, inputs)
     definitions = toolbox.definitions if toolbox else None
     requests = [
         Request(

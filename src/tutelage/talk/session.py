@@ -11,7 +11,6 @@ from typing import Any
 from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
-from tutelage.generation.tool_loop import check_calls
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.stream import Speech
 from tutelage.talk.tool_speech import ToolSpeech
@@ -55,8 +54,6 @@ class Session:
         system: str | None = None,
         toolbox: Toolbox | None = None,
     ) -> None:
-        if toolbox is not None:
-            check_calls(speaker.tokenizer)
         self.speaker = speaker
         self.toolbox = toolbox
         self.sampling = sampling
