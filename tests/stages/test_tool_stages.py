@@ -84,7 +84,7 @@ def test_search_needs_a_library(tmp_path: Path, tokenizer: TextTokenizer) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"tools": ["calculater"]}, "pattern"),
+        ({"tools": ["calculater"]}, "did you mean 'calculator'"),
         ({"tools": ["calculator"], "stop": ["x"]}, "cut calls short"),
         ({"tools": ["calculator"], "engine": {"model": "m"}}, "leave `engine` or `tools` out"),
     ],

@@ -114,7 +114,7 @@ def cpython(code: str, limits: Limits | None = None) -> Ended:
 
 
 def test_an_honest_program_runs_within_the_walls() -> None:
-    ended = cpython("import threading, os\nt = threading.Thread(target=print, args=(dict(os.environ),))\nt.start()")
+    ended = cpython("import os\nprint(dict(os.environ))")
     assert (ended.ending, ended.code, ended.stderr) == ("exit", 0, b"")
     assert b"PATH" not in ended.stdout
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import difflib
+import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from tutelage.run.artifacts import ConversationsInput, CorpusInput
 from tutelage.run.config import StageConfig, Strict
-
-ToolName = Annotated[str, Field(pattern=r"^(calculator|python|search|[\w.]+:\w+)$")]
+from tutelage.tools.toolbox import BUILT_IN
 
 
 class ServerSettings(Strict):
@@ -40,13 +41,23 @@ class ServerSettings(Strict):
 class ToolUsingConfig(StageConfig):
     """A stage whose model may call tools."""
 
-    tools: list[ToolName] = Field(
+    tools: list[str] = Field(
         default=[],
         description="What may be called: `calculator`, `python` (sandboxed), `search`, and functions of yours as "
         "`package.module:function`.",
     )
     library: CorpusInput | None = Field(default=None, description="Where the tool `search` looks.")
     max_rounds: int = Field(default=4, ge=0, description="Rounds of tool calls in one reply.")
+
+    @field_validator("tools")
+    @classmethod
+    def _are_tools(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if name not in BUILT_IN and not re.fullmatch(r"[\w.]+:\w+", name):
+                near = difflib.get_close_matches(name, BUILT_IN, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"built in are {', '.join(BUILT_IN)}"
+                raise ValueError(f"there is no tool {name!r}; {hint} (one of yours: `package.module:function`)")
+        return value
 
 
 class ToolsConfig(StageConfig):
