@@ -22,7 +22,7 @@ Ending = Literal["exit", "time", "output", "killed"]
 class Limits:
     """What a program may use. `output_bytes` are of its two streams together."""
 
-    wall_seconds: int = 5
+    wall_seconds: int = 10
     cpu_seconds: int = 3
     memory_bytes: int = 512 << 20
     output_bytes: int = 64 << 10
