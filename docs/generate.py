@@ -59,7 +59,7 @@ MEANINGS = {
 
 _NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 _PLURAL = {int: "whole numbers", float: "numbers", str: "texts"}
-_SHARED = ("lora", "precision", "optimizer", "loop", "seed")  # last in every table
+_SHARED = ("tools", "library", "max_rounds", "lora", "precision", "optimizer", "loop", "seed")  # last in every table
 
 
 def settings(config: type[BaseModel], prefix: str = "", values: BaseModel | None = None) -> Iterator[list[str]]:

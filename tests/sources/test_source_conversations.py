@@ -66,8 +66,24 @@ def test_tool_calls_are_kept() -> None:
     call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f"}}]}
     row = {"messages": [ASKED[0], call, {"role": "tool", "content": "4", "name": "f"}, ASKED[1]]}
     (messages,) = conversations_of(row)
-    assert messages[1]["tool_calls"] == call["tool_calls"]
+    assert messages[1]["tool_calls"] == [{"type": "function", "function": {"name": "f", "arguments": {}}}]
     assert messages[2] == {"role": "tool", "content": "4", "name": "f"}
+
+
+def test_calls_come_into_one_form_from_the_wire_and_from_sharegpt() -> None:
+    made = {"type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    wire = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}, "id": "c1"}
+    (messages,) = conversations_of({"messages": [ASKED[0], {"role": "assistant", "tool_calls": [wire]}]})
+    assert messages[1]["tool_calls"] == [{"id": "c1", **made}]
+    told = [
+        ("human", "Q"),
+        ("function_call", '{"name": "f", "arguments": {"a": 1}}'),
+        ("observation", "4"),
+        ("gpt", "A"),
+    ]
+    (messages,) = conversations_of({"conversations": [{"from": role, "value": text} for role, text in told]})
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[1] == {"role": "assistant", "content": "", "tool_calls": [made]}
 
 
 def test_a_tree_follows_the_best_reply_and_ends_with_the_assistant() -> None:
@@ -100,6 +116,9 @@ def test_a_tree_follows_the_best_reply_and_ends_with_the_assistant() -> None:
         ("Q", "not a list"),
         ([ASKED[0], {**ASKED[1], "content": "half \udc00"}], "surrogate"),
         ([ASKED[0], {**ASKED[1], "tool_calls": [{"at": b"bytes"}]}], "JSON cannot hold"),
+        ([ASKED[0], {**ASKED[1], "tool_calls": [{"arguments": {}}]}], "a tool call that is none"),
+        ([ASKED[0], {**ASKED[1], "tool_calls": {"name": "f"}}], "not a list"),
+        ([{**ASKED[0], "tool_calls": [{"name": "f"}]}, ASKED[1]], "not the assistant's"),
     ],
 )
 def test_conversations_that_cannot_be_learnt_from(messages: Any, reason: str) -> None:

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from tutelage.errors import DataError, TutelageError
 from tutelage.generation.sampling import Sampling
+from tutelage.generation.tool_loop import MAX_ROUNDS
 from tutelage.talk.session import Session
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.terminal import converse
 from tutelage.talk.text import one_line, visible
+from tutelage.tools.calls import ToolCall
+from tutelage.tools.toolbox import Toolbox, calculator
 
 SAMPLING = Sampling(max_tokens=8, temperature=1.0)
 
@@ -130,3 +133,66 @@ def test_scripts_get_one_line_for_each_line(speaker: Speaker, tmp_path: Path) ->
 def test_commands_that_cannot_be_done_say_why(speaker: Speaker, command: str) -> None:
     _, _, errors = scripted(Session(speaker, SAMPLING), command)
     assert isinstance(errors[0], DataError)
+
+
+def scripted_speaker(speaker: Speaker, monkeypatch: pytest.MonkeyPatch, turns: list[list[int]]) -> None:
+    """The model says these tokens, turn by turn."""
+    left = iter(turns)
+    monkeypatch.setattr(type(speaker.engine), "stream", lambda self, request: iter(next(left)))
+
+
+def test_calls_are_run_shown_and_kept(speaker: Speaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tokenizer = speaker.tokenizer
+    end, begin = [tokenizer.end_of_turn_id], [tokenizer.begin_call_id or -1]
+    call = ToolCall("calculator", {"expression": "2 + 2"})
+    first = [
+        *tokenizer.encode("Let me see."),
+        *begin,
+        *tokenizer.encode(call.text),
+        *begin,
+        *tokenizer.encode("x"),
+        *end,
+    ]
+    last = [*tokenizer.encode("It is 4."), *end]
+    scripted_speaker(speaker, monkeypatch, [first, last, last, first])
+    monkeypatch.setattr(type(speaker.engine), "context", 1000)
+    session = Session(speaker, SAMPLING, toolbox=Toolbox([calculator()]))
+    text = say(session, "2 + 2?")
+    shown = text.splitlines()
+    assert shown[:2] == ["Let me see.", '⚙ calculator(expression="2 + 2") → 4']
+    assert shown[2].startswith("⚙ x → error: the call is not JSON")
+    assert shown[3:] == ["It is 4."]
+    assert [turn.role for turn in session.turns] == ["user", "assistant", "tool", "tool", "assistant"]
+    assert session.turns[1].tool_calls == (call.to_json(),)
+    assert session.turns[-1].content == "It is 4."
+    say(session, "Sure?")  # the history with its calls can be rendered again
+    session.save(tmp_path / "chat.jsonl")
+    (row,) = (json.loads(line) for line in (tmp_path / "chat.jsonl").read_text().splitlines())
+    assert row["messages"][1]["tool_calls"] == [call.to_json()]
+    assert (session.undo(), len(session.turns)) == ("Sure?", 5)
+
+    exchange = session.ask("Again?")  # and stopped after its first call
+    pieces = iter(exchange.speech)
+    while "→" not in next(pieces):
+        pass
+    assert exchange.speech.ended == "cut"
+    assert session.keep(exchange)
+    assert session.turns[-1].cut
+    assert session.undo() == "Again?"
+    assert session.undo() == "2 + 2?"
+    assert session.turns == ()
+
+
+def test_scripts_get_the_answer_without_the_calls(speaker: Speaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = speaker.tokenizer
+    end, begin = [tokenizer.end_of_turn_id], [tokenizer.begin_call_id or -1]
+    call = ToolCall("calculator", {"expression": "2 + 2"})
+    turns = [[*begin, *tokenizer.encode(call.text), *end], [*tokenizer.encode("4"), *end]]
+    monkeypatch.setattr(type(speaker.engine), "context", 1000)
+    scripted_speaker(speaker, monkeypatch, turns)
+    lines, _, _ = scripted(Session(speaker, SAMPLING, toolbox=Toolbox([calculator()])), "2 + 2?\n")
+    assert lines == ["4"]
+    scripted_speaker(speaker, monkeypatch, [turns[0]] * 9)
+    exchange = Session(speaker, SAMPLING, toolbox=Toolbox([calculator()])).ask("2 + 2?")
+    assert list(exchange.speech).count('⚙ calculator(expression="2 + 2") → 4\n') == MAX_ROUNDS
+    assert exchange.speech.ended == "rounds"

@@ -14,6 +14,7 @@ from tutelage.commands.common import examples, print_error
 EXAMPLES = examples(
     "tutelage chat runs/quickstart/ppo                       a model of a run",
     'tutelage chat quickstart/ppo --system "Be brief."       the same, by RUN/STAGE',
+    "tutelage chat tools/assistant --tools calculator,python  it may call these; calls and results are shown",
     "tutelage chat runs/quickstart/dpo < questions.txt       one reply a line, for scripts",
 )
 
@@ -26,10 +27,15 @@ def command(
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the k likeliest; 0: from all.")] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest reply.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and words give the same replies.")] = 0,
+    tools: Annotated[
+        str, typer.Option("--tools", help="What it may call: calculator, python, search, package.module:function.")
+    ] = "",
+    library: Annotated[str, typer.Option("--library", help="Where `search` looks: a corpus, as RUN/STAGE.")] = "",
 ) -> None:
     """Talk to a model: replies stream; Ctrl-C stops a reply and keeps the conversation; /help lists the commands."""
     from tutelage.errors import DataError
     from tutelage.generation.sampling import Sampling
+    from tutelage.sources.tool_names import find_documents, open_tools
     from tutelage.talk.session import Session
     from tutelage.talk.speaker import Speaker, find_model
     from tutelage.talk.terminal import Chat, converse
@@ -40,7 +46,9 @@ def command(
     if speaker.tokenizer.chat_template is None:
         raise DataError(f"{place.path} has no chat template: it was not made to chat", hint=instead)
     sampling = Sampling(max_tokens, temperature, top_k, top_p)
-    session = Session(speaker, sampling, seed, system)
+    names = [name.strip() for name in tools.split(",") if name.strip()]
+    toolbox = open_tools(names, find_documents(library) if library else None) if names else None
+    session = Session(speaker, sampling, seed, system, toolbox)
     if place.is_base:
         Console(stderr=True).print(Text(f"{place.base_note}\n  → {instead}", "yellow"), soft_wrap=True)
     if sys.stdin.isatty():

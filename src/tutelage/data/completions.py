@@ -21,20 +21,25 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Completion:
-    """A rendered prompt followed by a completion; the completion's tokens include the end of turn if it `ended`."""
+    """A rendered prompt followed by a completion; the completion's tokens include the end of turn if it `ended`.
+
+    `written`, one entry a token, leaves out what others put into a completion: the results of tools.
+    """
 
     ids: list[int]
     num_prompt: int
+    written: tuple[bool, ...] | None = None
 
     @property
     def loss_mask(self) -> list[bool]:
-        """True on the completion's tokens."""
-        return [index >= self.num_prompt for index in range(len(self.ids))]
+        """True on the completion's tokens, as far as they are `written`."""
+        written = self.written or (True,) * len(self.ids)
+        return [index >= self.num_prompt and own for index, own in enumerate(written)]
 
 
-def prompt_ids(tokenizer: TextTokenizer, messages: Messages) -> list[int]:
-    """Token ids of a conversation up to where the assistant's next reply begins."""
-    return render(tokenizer, messages, add_generation_prompt=True).ids
+def prompt_ids(tokenizer: TextTokenizer, messages: Messages, tools: Messages | None = None) -> list[int]:
+    """Token ids of a conversation, with the tools that may be called, up to where the assistant's next reply begins."""
+    return render(tokenizer, messages, tools, add_generation_prompt=True).ids
 
 
 def completion_of(tokenizer: TextTokenizer, messages: Messages, text: str, ended: bool = True) -> Completion:

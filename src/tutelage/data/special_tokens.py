@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.data.jinja import render_text
+from tutelage.data.jinja import render_text, to_json
 from tutelage.errors import ArtifactError, DataError
 
 PAD, BOS, EOS, END_OF_TURN = "<|pad|>", "<|bos|>", "<|eos|>", "<|end|>"
@@ -26,6 +26,8 @@ class SpecialTokens:
     bos: str  # begins a document
     eos: str  # ends a document
     end_of_turn: str  # ends a message
+    begin_call: str | None  # begins a tool call inside the assistant's turn; None: calls are written as text
+    shows_tools: bool  # the chat template writes the definitions of tools
     template_variables: Mapping[str, str]  # `bos_token`, `eos_token`, … as chat templates use them
 
 
@@ -56,7 +58,13 @@ def find_special_tokens(
     if probe.count(bos) > 1:  # a turn marker, not the beginning of a document
         bos = eos
     return SpecialTokens(
-        _choose_pad(named.get("pad_token"), special, {bos, eos, end_of_turn}), bos, eos, end_of_turn, named
+        _choose_pad(named.get("pad_token"), special, {bos, eos, end_of_turn}),
+        bos,
+        eos,
+        end_of_turn,
+        _find_call(config.get("chat_template"), named, special),
+        _shows_tools(config.get("chat_template"), named),
+        named,
     )
 
 
@@ -75,6 +83,31 @@ def _render_probe(template: str | None, named: Mapping[str, str]) -> str:
         return render_text(template, turns, special_tokens=named)
     except DataError:
         return ""
+
+
+def _find_call(template: str | None, named: Mapping[str, str], special: Sequence[str]) -> str | None:
+    """The one token between an assistant's content and its call, if the call is `{"name": …, "arguments": …}`."""
+    if template is None:
+        return None
+    function = {"name": _PROBE, "arguments": {}}
+    turn = {"role": "assistant", "content": _PROBE, "tool_calls": [{"type": "function", "function": function}]}
+    try:
+        text = render_text(template, [{"role": "user", "content": ""}, turn], special_tokens=named)
+    except DataError:
+        return None
+    between = text.partition(_PROBE)[2].partition(to_json(function))
+    return between[0] if between[1] and between[0] in special else None
+
+
+def _shows_tools(template: str | None, named: Mapping[str, str]) -> bool:
+    """Whether the template writes the tools that it is given."""
+    if template is None:
+        return False
+    tool = {"type": "function", "function": {"name": _PROBE, "description": "", "parameters": {"type": "object"}}}
+    try:
+        return _PROBE in render_text(template, [{"role": "user", "content": ""}], tools=[tool], special_tokens=named)
+    except DataError:
+        return False
 
 
 def _first_in(text: str, tokens: Sequence[str]) -> str | None:

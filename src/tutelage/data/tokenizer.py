@@ -20,7 +20,8 @@ from tutelage.errors import ArtifactError, DataError
 class TextTokenizer:
     """A tokenizer with its chat template; ids of special tokens are never made from ordinary text.
 
-    `bos_id` and `eos_id` begin and end a document, `end_of_turn_id` ends a message, `pad_id` is none of them.
+    `bos_id` and `eos_id` begin and end a document, `end_of_turn_id` ends a message, `pad_id` is none of them;
+    `begin_call_id` begins a tool call inside a message of the assistant (None: calls are written as text).
     """
 
     def __init__(self, tokenizer_json: str, config: Mapping[str, Any]) -> None:
@@ -34,6 +35,7 @@ class TextTokenizer:
         roles = self.special_tokens
         self.pad_id, self.bos_id = vocabulary[roles.pad], vocabulary[roles.bos]
         self.eos_id, self.end_of_turn_id = vocabulary[roles.eos], vocabulary[roles.end_of_turn]
+        self.begin_call_id = vocabulary[roles.begin_call] if roles.begin_call is not None else None
         self.vocab_size = max(vocabulary.values()) + 1
         self.chat_template: str | None = self._config.get("chat_template")
         self.fingerprint = hashlib.sha256(f"{tokenizer_json}\0{self.chat_template or ''}".encode()).hexdigest()

@@ -9,9 +9,13 @@ from typing import Any
 
 from tutelage.data.completions import Completion, prompt_ids, sequence_logprobs
 from tutelage.data.tokenizer import TextTokenizer
+from tutelage.data.tool_calls import read_reply
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.sampling import Sampling
+from tutelage.generation.tool_loop import Dialogue, run_dialogues
 from tutelage.model.transformer import CausalLM
+from tutelage.tools.calls import BadCall, ToolCall
+from tutelage.tools.toolbox import Toolbox
 
 Row = Mapping[str, Any]
 
@@ -38,6 +42,22 @@ class Subject:
         """Chat replies to `messages`; each row's random numbers come from its id."""
         prompts = [prompt_ids(self.tokenizer, row["messages"]) for row in rows]
         return self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
+
+    def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
+        """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
+        prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]
+        answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
+        return [read_reply(self.tokenizer, a.completion.ids[a.completion.num_prompt :]) for a in answers]
+
+    def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
+        """Replies to `messages` in which the toolbox's tools are called and answer."""
+        engine = Engine(self.model, self.tokenizer.stop_ids, self.tokenizer.pad_id, self.max_slots)
+        prompts = [prompt_ids(self.tokenizer, row["messages"], toolbox.definitions) for row in rows]
+        requests = [
+            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+        return run_dialogues(engine, self.tokenizer, toolbox, requests)
 
     def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
         """Greedy continuations of `prompt` as the beginning of a document."""

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
+from tutelage.evaluation.tool_tasks import abstentions, answers_with_tools, answers_without, choices_of_tools
 from tutelage.feedback.rubric import is_refusal, is_right, mentions
 from tutelage.generation.sampling import Sampling
 
 Result = dict[str, Any]
 MAX_COMPLETION = 16  # tokens of a completed fact, a word, an expression
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Per row, whether it counts for the metric; chat replies are kept to be shown and judged further."""
-
-    metric: str
-    hits: list[bool]
-    answers: list[Answer] | None = None
-
-
-Measure = Callable[[Subject, Sequence[Row], Sampling], Outcome]
 
 
 def _question(row: Row) -> str:
@@ -103,6 +93,14 @@ TASKS: Mapping[str, Measure] = {
     "code": probe,
     "arithmetic": probe,
     "privacy": exposures,
+    "tool_arithmetic": answers_with_tools,
+    "tool_arithmetic_unaided": answers_without,
+    "tool_steps": answers_with_tools,
+    "tool_parallel": answers_with_tools,
+    "tool_choice": choices_of_tools,
+    "tool_choice_unseen": choices_of_tools,
+    "seal_tools_unseen": choices_of_tools,
+    "tool_none": abstentions,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

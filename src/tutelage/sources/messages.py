@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tutelage.errors import DataError
 from tutelage.sources.documents import storable
 from tutelage.sources.rows import RowRefused
+from tutelage.tools.calls import BadCall, call_of, parse_call
 
 Message = dict[str, Any]  # role and content; an assistant's tool_calls and a tool's name are kept
 
@@ -45,13 +47,36 @@ def _message(item: Any) -> Message:
     if not isinstance(item, Mapping):
         raise RowRefused("a message is not an object", 'write each message as {"role": "user", "content": "…"}')
     kept = plain_json({key: item[key] for key in _KEPT if item.get(key)})
+    if "tool_calls" in kept:
+        kept["tool_calls"] = _calls(kept["tool_calls"])
     named = next((item[key] for key in _ROLE_KEYS if isinstance(item.get(key), str)), None)
     role = ROLES.get(named.strip().lower()) if named is not None else None
     if role is None:
         known = "user, assistant, system, tool"
         raise RowRefused("a message with an unknown role", f"the role is {named!r}: name one of {known}")
     content = next((item[key] for key in _CONTENT_KEYS if item.get(key) is not None), "")
+    if named is not None and named.strip().lower() == "function_call":  # ShareGPT: the content is the call
+        kept, content = {**kept, "tool_calls": [_written_call(_text(content))]}, ""
+    if role != "assistant" and "tool_calls" in kept:
+        raise RowRefused("tool calls that are not the assistant's", f"move the calls of role {role} to the assistant")
     return {"role": role, "content": _text(content), **kept}
+
+
+def _calls(value: Any) -> list[dict[str, Any]]:
+    """Calls in one form, arguments as objects."""
+    if not isinstance(value, list):
+        raise RowRefused("`tool_calls` is not a list", 'write [{"type": "function", "function": {…}}]')
+    try:
+        return [call_of(call).to_json() for call in value]
+    except DataError as error:
+        raise RowRefused("a tool call that is none", error.message) from error
+
+
+def _written_call(text: str) -> dict[str, Any]:
+    call = parse_call(text)
+    if isinstance(call, BadCall):
+        raise RowRefused("a tool call that is none", call.reason)
+    return call.to_json()
 
 
 def plain_json(value: dict[str, Any]) -> dict[str, Any]:

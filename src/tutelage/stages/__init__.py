@@ -26,6 +26,11 @@ STAGES: dict[str, StageSpec] = {
     "tokenizer": StageSpec(c.TokenizerConfig, {"": A.TOKENIZER}, "Make a tokenizer of a corpus."),
     "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
     "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
+    "tools": StageSpec(
+        c.ToolsConfig,
+        {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations with tool calls, and held-out items: generated, GSM8K, Seal-Tools.",
+    ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."

@@ -24,7 +24,6 @@ from tutelage.run.artifacts import (
 )
 from tutelage.run.config import StageConfig
 from tutelage.sources.atlas.settings import STYLES, AtlasSettings, Style
-from tutelage.stages.alignment.server_settings import ServerSettings as ServerSettings
 from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
 from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
 from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
@@ -35,6 +34,9 @@ from tutelage.stages.constitutional.settings import ConstitutionConfig as Consti
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
+from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
+from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 
@@ -44,6 +46,9 @@ class TokenizerConfig(StageConfig):
 
     stage: Literal["tokenizer"] = "tokenizer"
     corpus: CorpusInput = Field(description="The text to learn the vocabulary from.")
+    conversations: ConversationsInput | list[ConversationsInput] | None = Field(
+        default=None, description="Conversations whose words, calls and tools the vocabulary is to know as well."
+    )
     kind: Literal["bpe", "characters"] = Field(
         default="bpe",
         description="Byte-level byte-pair encoding, which can write every text, or one token a character.",
@@ -272,7 +277,7 @@ class ReportConfig(StageConfig):
         return value
 
 
-class SampleConfig(StageConfig):
+class SampleConfig(ToolUsingConfig):
     """Draw several replies to every prompt."""
 
     stage: Literal["sample"] = "sample"
@@ -301,6 +306,10 @@ class SampleConfig(StageConfig):
     def _somebody_replies(self) -> SampleConfig:
         if self.model is None and self.engine is None:
             raise ValueError("nobody replies: name a `model`, or an `engine` that serves one")
+        if self.tools and self.engine is not None:
+            raise ValueError("`tools` are run between the turns of a `model` of ours: leave `engine` or `tools` out")
+        if self.tools and self.stop:
+            raise ValueError("`stop` would cut calls short: leave it or `tools` out")
         return self
 
 

@@ -99,6 +99,7 @@ def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: Evalu
             continue
         outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
+        results += [proportion(subject.label, task, metric, hits) for metric, hits in outcome.more.items() if hits]
         if task in FORMAT_TASKS:
             formats += [format_followed(answer) for answer in outcome.answers or []]
         if task == "harmful":

@@ -12,27 +12,33 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from tutelage.data.completions import prompt_ids
+from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError
 from tutelage.generation.engine import Engine, Request
 from tutelage.generation.remote import SEEDS, Ask, RemoteEngine
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.server import Server
-from tutelage.run.stage import Inputs, StageRun
+from tutelage.generation.tool_loop import run_dialogues
+from tutelage.run.stage import Inputs, ProgressBar, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.alignment.answers import answers_of
 from tutelage.stages.configs import SampleConfig, ServerSettings
 from tutelage.stages.models import open_model, run_dtype
+from tutelage.stages.replying.inputs import tools_of
+from tutelage.tools.calls import BadCall, ToolCall
+from tutelage.tools.toolbox import Toolbox
 
 Prompts = Sequence[Mapping[str, Any]]
 
 
 class Said(NamedTuple):
-    """A reply as it is written down, with the seed that it was drawn with."""
+    """A reply as it is written down, with the seed that it was drawn with, and its turns if it may call tools."""
 
     text: str
     finish_reason: str
     num_tokens: int | None
     seed: int
+    turns: list[dict[str, Any]] | None = None
 
 
 def request_seed(seed: int, *parts: object) -> int:
@@ -68,6 +74,7 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
                 "completion": reply.text,
                 "finish_reason": reply.finish_reason,
                 "num_tokens": reply.num_tokens,
+                **({} if reply.turns is None else {"turns": reply.turns}),
                 "sampling": {**vars(sampling), **({"stop": config.stop} if config.stop else {}), "seed": reply.seed},
                 "model": model,
             }
@@ -83,9 +90,11 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
 def _decoded(config: SampleConfig, sampling: Sampling, prompts: Prompts, inputs: Inputs, run: StageRun) -> list[Said]:
     """Replies of a model of ours; each has a seed of its own."""
     model, tokenizer = open_model(inputs["model"], run_dtype(config.precision, run))
+    toolbox = tools_of(config, inputs)
+    definitions = toolbox.definitions if toolbox else None
     requests = [
         Request(
-            prompt_ids(tokenizer, prompt["messages"]),
+            prompt_ids(tokenizer, prompt["messages"], definitions),
             sampling,
             request_seed(run.seed, prompt["id"], number),
             prompt["id"],
@@ -96,6 +105,8 @@ def _decoded(config: SampleConfig, sampling: Sampling, prompts: Prompts, inputs:
     ]
     engine = Engine(model, tokenizer.stop_ids, tokenizer.pad_id, config.max_slots, tokenizer)
     with run.progress("sample", len(requests)) as bar:
+        if toolbox is not None:
+            return _with_tools(engine, tokenizer, toolbox, requests, config.max_rounds, run, bar)
         replies = engine.generate(requests, on_reply=lambda _, reply: bar.advance(1))
     found = []
     for request, reply in zip(requests, replies, strict=True):
@@ -103,6 +114,34 @@ def _decoded(config: SampleConfig, sampling: Sampling, prompts: Prompts, inputs:
         ended = reply.ends_with(tokenizer.end_of_turn_id) or (config.stop and reply.finish_reason == "stop")
         found.append(Said(text, "stop" if ended else "length", len(reply.ids), request.seed))
     return found
+
+
+def _with_tools(
+    engine: Engine,
+    tokenizer: TextTokenizer,
+    toolbox: Toolbox,
+    requests: Sequence[Request],
+    max_rounds: int,
+    run: StageRun,
+    bar: ProgressBar,
+) -> list[Said]:
+    """Replies in which tools are called; how many calls there were, and how many could not be run, are metrics."""
+    dialogues = run_dialogues(engine, tokenizer, toolbox, requests, max_rounds, lambda *ended: bar.advance(1))
+    calls = [call for dialogue in dialogues for call in dialogue.calls]
+    run.metrics["tools/calls"] = len(calls)
+    run.metrics["tools/malformed"] = sum(isinstance(call, BadCall) for call in calls)
+    run.metrics["tools/mended"] = sum(isinstance(call, ToolCall) and bool(call.repairs) for call in calls)
+    run.metrics["tools/failed"] = sum(r.failed for d in dialogues for step in d.steps for r in step.results)
+    return [
+        Said(
+            dialogue.text,
+            "stop" if dialogue.ending == "stop" else "length",
+            sum(dialogue.written),
+            request.seed,
+            dialogue.messages(),
+        )
+        for dialogue, request in zip(dialogues, requests, strict=True)
+    ]
 
 
 def _asked(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,10 +18,10 @@ from tutelage.errors import DataError, RecipeError
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
-from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import SFTConfig
 from tutelage.stages.models import check_tokens, open_trainable, publish_model, run_dtype
 from tutelage.stages.pretrain import in_micro_batches, next_token_step, summed_loss
+from tutelage.stages.replying.inputs import conversations_of
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource, epoch_positions
 
@@ -63,12 +62,6 @@ def _context(config: SFTConfig, longest: int, model: str) -> int:
             hint=f"set context to {longest} or less, or pretrain with a longer context",
         )
     return config.context or longest
-
-
-def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
-    """The rows of all `conversations` inputs, one artifact after the other."""
-    folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
-    return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
 
 
 def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:

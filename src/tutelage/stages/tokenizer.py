@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from tutelage.data.jinja import to_json
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.train_tokenizer import train_bpe, train_characters
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_documents
 from tutelage.stages.configs import TokenizerConfig
+from tutelage.stages.replying.inputs import conversations_of
 
 _MEASURED = 2_000  # documents, taken evenly from the corpus, on which the compression is measured
 
@@ -14,6 +20,7 @@ _MEASURED = 2_000  # documents, taken evenly from the corpus, on which the compr
 def run(config: TokenizerConfig, inputs: Inputs, run: StageRun) -> None:
     """Write tokenizer.json and tokenizer_config.json, with the chat template inside."""
     texts: list[str] = read_documents(inputs["corpus"].path).column("text").to_pylist()
+    texts += chain.from_iterable(map(_texts_of, conversations_of(inputs)))
     if config.kind == "characters":
         tokenizer = train_characters(texts)
     else:
@@ -26,6 +33,16 @@ def run(config: TokenizerConfig, inputs: Inputs, run: StageRun) -> None:
     tokenizer.save(run.directory)
     run.metrics["tokenizer/vocab_size"] = tokenizer.vocab_size
     run.metrics["tokenizer/bytes_per_token"] = _bytes_per_token(tokenizer, texts)
+
+
+def _texts_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """What a template writes of a conversation: definitions, contents, calls."""
+    for tool in row.get("tools", ()):
+        yield to_json(tool)
+    for message in row["messages"]:
+        yield message["content"]
+        for call in message.get("tool_calls", ()):
+            yield to_json(call["function"])
 
 
 def _bytes_per_token(tokenizer: TextTokenizer, texts: list[str]) -> float:

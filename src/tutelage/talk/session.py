@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,23 @@ from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.stream import Speech
+from tutelage.talk.tool_speech import ToolSpeech
+from tutelage.tools.toolbox import Toolbox
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A message; `cut` marks a reply that the user stopped."""
+    """A message; `cut` marks a reply that the user stopped, `tool_calls` are in the OpenAI form."""
 
     role: str
     content: str
     cut: bool = False
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
 
     def to_message(self) -> dict[str, Any]:
-        """As messages are written everywhere; `cut` only where it is true."""
-        return {"role": self.role, "content": self.content, **({"cut": True} if self.cut else {})}
+        """As messages are written everywhere; `cut` and `tool_calls` only where there are."""
+        calls = {"tool_calls": [dict(call) for call in self.tool_calls]} if self.tool_calls else {}
+        return {"role": self.role, "content": self.content, **calls, **({"cut": True} if self.cut else {})}
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,16 @@ class Session:
     An exchange enters the history only by `keep`: a prompt that is refused, or a reply that fails, changes nothing.
     """
 
-    def __init__(self, speaker: Speaker, sampling: Sampling, seed: int = 0, system: str | None = None) -> None:
+    def __init__(
+        self,
+        speaker: Speaker,
+        sampling: Sampling,
+        seed: int = 0,
+        system: str | None = None,
+        toolbox: Toolbox | None = None,
+    ) -> None:
         self.speaker = speaker
+        self.toolbox = toolbox
         self.sampling = sampling
         self.seed = seed
         self.system: str | None = None
@@ -59,7 +71,7 @@ class Session:
         """Another reply to the user's last message. Raises DataError if there is none."""
         if not self.turns:
             raise DataError("there is no reply to try again", hint="say something first")
-        return self._begin(self.turns[:-1])
+        return self._begin(self.turns[: self._last_question() + 1])
 
     def keep(self, exchange: Exchange) -> bool:
         """Put an exchange into the history; False if it was stopped before its first word and is left out."""
@@ -67,15 +79,20 @@ class Session:
         cut = speech.ended == "cut"
         if cut and not speech.text:
             return False
-        self.turns = (*exchange.turns, Turn("assistant", speech.text, cut))
+        said = [
+            Turn(message["role"], message["content"], tool_calls=tuple(message.get("tool_calls", ())))
+            for message in speech.messages()
+        ]
+        self.turns = (*exchange.turns, *said[:-1], replace(said[-1], cut=cut))
         return True
 
     def undo(self) -> str:
         """Take the last message and its reply back; returns the message. Raises DataError if there is none."""
         if not self.turns:
             raise DataError("there is nothing to undo")
-        text = self.turns[-2].content
-        self.turns = self.turns[:-2]
+        place = self._last_question()
+        text = self.turns[place].content
+        self.turns = self.turns[:place]
         return text
 
     def clear(self) -> None:
@@ -109,7 +126,12 @@ class Session:
         self._check(ids, None)
         self._num_replies += 1
         seed = (self.seed << 32) | self._num_replies  # every reply has its own random numbers, a retry too
+        if self.toolbox is not None:
+            return Exchange(turns, ToolSpeech(self.speaker, ids, self.sampling, seed, self.toolbox))
         return Exchange(turns, Speech(self.speaker, ids, self.sampling, seed))
+
+    def _last_question(self) -> int:
+        return max(place for place, turn in enumerate(self.turns) if turn.role == "user")
 
     def _check(self, ids: Sequence[int], system: str | None) -> None:
         context = self.speaker.engine.context
@@ -125,8 +147,8 @@ class Session:
         )
 
     def _ids(self, turns: tuple[Turn, ...], system: str | None) -> list[int]:
-        messages = [{"role": turn.role, "content": turn.content} for turn in self._with_system(turns, system)]
-        return prompt_ids(self.speaker.tokenizer, messages)
+        messages = [replace(turn, cut=False).to_message() for turn in self._with_system(turns, system)]
+        return prompt_ids(self.speaker.tokenizer, messages, self.toolbox.definitions if self.toolbox else None)
 
     @staticmethod
     def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:

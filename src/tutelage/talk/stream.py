@@ -5,20 +5,21 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from tutelage.data.tokenizer import IncrementalDecoder
 from tutelage.generation.engine import Request
 from tutelage.generation.sampling import Sampling
 from tutelage.talk.speaker import Speaker
 
-Ending = Literal["stop", "length", "context", "cut"]
+Ending = Literal["stop", "length", "context", "rounds", "cut"]
 
 
 class Speech:
     """A reply that is being drawn: iterate over its pieces; `text` is what has come so far.
 
-    `ended` says how it ended: by itself, at `max_tokens`, at the end of the context, or cut by the listener.
+    `ended` says how it ended: by itself, at `max_tokens`, at the end of the context, or cut by the listener (and with
+    tools: after more rounds of calls than are allowed).
     """
 
     def __init__(self, speaker: Speaker, prompt_ids: Sequence[int], sampling: Sampling, seed: int) -> None:
@@ -41,6 +42,15 @@ class Speech:
             self.ended = "stop"
         else:
             self.ended = "length" if self.num_tokens == self._request.sampling.max_tokens else "context"
+
+    @property
+    def reply(self) -> str:
+        """What the model said, without what is only shown."""
+        return self.text
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The turns that it adds to a conversation."""
+        return [{"role": "assistant", "content": self.text}]
 
     def _add(self, piece: str) -> Iterator[str]:
         if piece:

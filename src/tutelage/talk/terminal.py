@@ -156,6 +156,7 @@ _REMARKS: dict[Ending, str] = {
     "stop": "",
     "cut": "stopped; what was said stays in the conversation",
     "length": "cut at --max-tokens",
+    "rounds": "it called tools again and again; no more were run",
     "context": "the model's context is full: /undo or /clear makes room",
 }
 
@@ -200,4 +201,4 @@ def _whole(session: Session, exchange: Exchange) -> str:
     for _ in exchange.speech:
         pass
     session.keep(exchange)
-    return exchange.speech.text
+    return exchange.speech.reply

@@ -16,13 +16,14 @@ from torch import Tensor
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import TrainingError
 from tutelage.generation.engine import Engine
-from tutelage.generation.rollout import Rollouts, joined, roll_out
+from tutelage.generation.rollout import Rollouts, joined, roll_out, roll_out_with_tools
 from tutelage.generation.sampling import Sampling
 from tutelage.model.transformer import CausalLM
 from tutelage.objectives.advantages import flat_groups, has_spread
 from tutelage.stages.alignment.rewards import Prompt, Rewards, Scores
 from tutelage.stages.alignment.settings import RolloutConfig
 from tutelage.stages.sample import request_seed
+from tutelage.tools.toolbox import Toolbox
 from tutelage.training.source import epoch_positions
 
 
@@ -48,7 +49,9 @@ class Drawer:
         config: RolloutConfig,
         seed: int,
         resample_attempts: int = 0,
+        toolbox: Toolbox | None = None,
     ) -> None:
+        self.toolbox = toolbox
         self.policy, self.rewards, self.tokenizer, self.prompts = policy, rewards, tokenizer, prompts
         self.config, self.seed, self.resample_attempts = config, seed, resample_attempts
         self.position = 0
@@ -96,7 +99,12 @@ class Drawer:
         prompts = [self.prompts[index] for index in chosen for _ in range(num_replies)]
         seeds = [request_seed(self.seed, number, place + offset) for offset in range(len(prompts))]
         sampling = Sampling(self.config.max_tokens, self.config.temperature)
-        rollouts = roll_out(engine, [prompt.ids for prompt in prompts], sampling, seeds)
+        ids = [prompt.ids for prompt in prompts]
+        if self.toolbox is None:
+            rollouts = roll_out(engine, ids, sampling, seeds)
+        else:
+            rounds = self.config.max_rounds
+            rollouts = roll_out_with_tools(engine, self.tokenizer, self.toolbox, ids, sampling, seeds, rounds)
         groups_B = torch.arange(num_prompts).repeat_interleave(num_replies)
         return Drawn(prompts, groups_B, rollouts, self._scores(prompts, rollouts))
 

@@ -30,6 +30,8 @@ from tutelage.stages.alignment.samples import Samples, first_prompts
 from tutelage.stages.alignment.settings import RolloutConfig
 from tutelage.stages.models import check_tokens, open_reference, open_trainable, publish_model, run_dtype
 from tutelage.stages.pretrain import next_token_step
+from tutelage.stages.replying.inputs import tools_of
+from tutelage.tools.toolbox import Toolbox
 from tutelage.training.loop import fit
 
 Step = Callable[[nn.Module, RolloutBatch], LossOutput]
@@ -57,16 +59,17 @@ def reinforce(config: RolloutConfig, inputs: Inputs, run: StageRun, method: Meth
     # A policy that trains an adapter is its own reference, with the adapter off.
     ref = policy if config.lora and "reference" not in inputs else open_reference(inputs, tokenizer, dtype)
     rewards = open_rewards(config, inputs, tokenizer, dtype)
-    prompts = usable_prompts(config, inputs, tokenizer, policy.config.max_position_embeddings, run)
+    toolbox = tools_of(config, inputs)
+    prompts = usable_prompts(config, inputs, tokenizer, policy.config.max_position_embeddings, run, toolbox)
     model = method.with_critic(policy)
-    drawer = Drawer(policy, rewards, tokenizer, prompts, config, run.seed, method.resample_attempts)
+    drawer = Drawer(policy, rewards, tokenizer, prompts, config, run.seed, method.resample_attempts, toolbox)
     source = RolloutSource(
         model, frozen_logprobs(ref, config.temperature), drawer, method.estimate, start_critic=method.start_critic,
         critic_warmup_batches=method.critic_warmup_batches, scores_alone=method.scores_alone,
         replay=_replay(config, inputs, tokenizer, policy, run.seed),
     )  # fmt: skip
     shown = first_prompts([prompt.row for prompt in prompts], config.num_samples, lambda row: row["messages"])
-    samples = Samples(policy, tokenizer, shown, run, config.max_tokens, config.temperature)
+    samples = Samples(policy, tokenizer, shown, run, config.max_tokens, config.temperature, toolbox)
     samples.beginning()
     fit(model, source, _beside_replay(method.step, config.ptx_coef), config.optimizer, config.loop, run,
         evaluate=samples.beside(None), description=method.name, tokens=lambda batch: batch.rows.num_tokens)  # fmt: skip
@@ -89,13 +92,19 @@ def _check(config: RolloutConfig, name: str) -> None:
 
 
 def usable_prompts(
-    config: RolloutConfig, inputs: Inputs, tokenizer: TextTokenizer, context: int, run: StageRun
+    config: RolloutConfig,
+    inputs: Inputs,
+    tokenizer: TextTokenizer,
+    context: int,
+    run: StageRun,
+    toolbox: Toolbox | None = None,
 ) -> list[Prompt]:
     """Prompts that leave room for a reply and can be rewarded; DataError if there are none, a note if some are not."""
     rows = list(read_jsonl(inputs["prompts"].path / "prompts.jsonl"))
     if not rows:
         raise DataError(f"{inputs['prompts'].name} has no prompts", hint="look at the stage that makes them")
-    prompts = [Prompt(prompt_ids(tokenizer, row["messages"]), row) for row in rows]
+    definitions = toolbox.definitions if toolbox else None
+    prompts = [Prompt(prompt_ids(tokenizer, row["messages"], definitions), row) for row in rows]
     fitting = [prompt for prompt in prompts if len(prompt.ids) <= context - config.max_tokens]
     if not fitting:
         raise DataError(

@@ -91,7 +91,7 @@ def replied_of(prompts: Sequence[Prompt], rollouts: Rollouts, tokenizer: TextTok
     """The replies as text."""
     finished = rollouts.finished(tokenizer.end_of_turn_id)
     return [
-        Replied(prompt.row, tokenizer.decode(reply.ids), ended, len(reply.ids))
+        Replied(prompt.row, tokenizer.decode(reply.ids) if reply.text is None else reply.text, ended, len(reply.ids))
         for prompt, reply, ended in zip(prompts, rollouts.replies, finished, strict=True)
     ]
 

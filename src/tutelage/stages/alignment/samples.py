@@ -13,9 +13,11 @@ from tutelage.data.completions import prompt_ids
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.generation.engine import Engine, Request
 from tutelage.generation.sampling import Sampling
+from tutelage.generation.tool_loop import run_dialogues
 from tutelage.model.transformer import CausalLM
 from tutelage.run.stage import StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
+from tutelage.tools.toolbox import Toolbox
 from tutelage.training.loop import Evaluate
 
 SAMPLES = "samples.jsonl"
@@ -35,6 +37,7 @@ class Samples:
     run: StageRun
     max_tokens: int = MAX_TOKENS
     temperature: float = 0.0
+    toolbox: Toolbox | None = None
 
     def keep(self, step: int) -> None:
         """Reply to all prompts as the model is now; what was kept of this step or a later one is replaced."""
@@ -67,21 +70,25 @@ class Samples:
     @torch.no_grad()
     def _rows(self, step: int) -> list[dict[str, Any]]:
         sampling = Sampling(self.max_tokens, self.temperature)
+        definitions = self.toolbox.definitions if self.toolbox else None
         requests = [
-            Request(prompt_ids(self.tokenizer, messages), sampling, place, name)
+            Request(prompt_ids(self.tokenizer, messages, definitions), sampling, place, name)
             for place, (name, messages) in enumerate(self.prompts)
         ]
         engine = Engine(self.model, self.tokenizer.stop_ids, self.tokenizer.pad_id, max(1, len(requests)))
         return [
-            {
-                "step": step,
-                "prompt_id": name,
-                "prompt": messages,
-                "completion": self.tokenizer.decode(reply.ids),
-                "finish_reason": "stop" if reply.ends_with(self.tokenizer.end_of_turn_id) else "length",
-            }
-            for (name, messages), reply in zip(self.prompts, engine.generate(requests), strict=True)
+            {"step": step, "prompt_id": name, "prompt": messages, "completion": text, "finish_reason": reason}
+            for (name, messages), (text, reason) in zip(self.prompts, self._said(engine, requests), strict=True)
         ]
+
+    def _said(self, engine: Engine, requests: Sequence[Request]) -> list[tuple[str, str]]:
+        """Each reply's text (with tools: the answer after the calls) and why it ended."""
+        if self.toolbox is not None:
+            dialogues = run_dialogues(engine, self.tokenizer, self.toolbox, requests)
+            return [(dialogue.text, "stop" if dialogue.ending == "stop" else "length") for dialogue in dialogues]
+        end = self.tokenizer.end_of_turn_id
+        replies = engine.generate(requests)
+        return [(self.tokenizer.decode(r.ids), "stop" if r.ends_with(end) else "length") for r in replies]
 
 
 def first_prompts(

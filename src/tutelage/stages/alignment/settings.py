@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.feedback.rules import RULES
 from tutelage.run.artifacts import ModelInput, PreferencesInput, PromptsInput, RewardModelInput, TokensInput
+from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, LoopSettings, OptimizerSettings
 
 NUM_SAMPLES = Field(
@@ -74,7 +75,7 @@ class KTOConfig(FineTuneConfig):
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-4, warmup_share=0.1)
 
 
-class RolloutConfig(FineTuneConfig):
+class RolloutConfig(FineTuneConfig, ToolUsingConfig):
     """What stages that learn from rollouts and rewards can be told."""
 
     model: ModelInput = Field(description="Policy to start from, and reference.")
@@ -100,7 +101,7 @@ class RolloutConfig(FineTuneConfig):
     num_rollout_batches: int = Field(default=40, ge=1)
     num_epochs: int = Field(default=1, ge=1, description="Passes over each rollout batch.")
     num_minibatches: int = Field(default=1, ge=1)
-    max_tokens: int = Field(default=64, ge=1, description="Longest reply.")
+    max_tokens: int = Field(default=64, ge=1, description="Longest reply; with tools: longest turn of it.")
     temperature: float = Field(default=1.0, gt=0, description="Of rollouts, reference and update alike.")
     kl_coef: float = Field(default=0.05, ge=0, description="Weight of the KL to the reference in the reward.")
     kl_target: float | None = Field(default=None, gt=0, description="Nats a reply; adapts kl_coef if given.")

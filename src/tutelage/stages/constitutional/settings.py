@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tutelage.run.artifacts import CompletionsInput, CritiquesInput, ModelInput, QuestionsInput
 from tutelage.run.config import StageConfig
-from tutelage.stages.alignment.server_settings import ServerSettings
+from tutelage.stages.replying.settings import ServerSettings
 
 ENGINE = "A server instead, for example `{url: http://127.0.0.1:8000/v1, model: NAME}`; see sample."
 

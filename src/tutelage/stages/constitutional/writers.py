@@ -18,8 +18,8 @@ from tutelage.model.transformer import CausalLM
 from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import StageRun
 from tutelage.stages.alignment.answers import answers_of
-from tutelage.stages.alignment.server_settings import ServerSettings
 from tutelage.stages.models import open_model
+from tutelage.stages.replying.settings import ServerSettings
 from tutelage.stages.sample import request_seed
 
 Messages = Sequence[dict[str, str]]

@@ -22,7 +22,7 @@ from tutelage.sources.store import read_jsonl
 from tutelage.stages.distillation.on_policy import OwnReplies
 from tutelage.stages.distillation.settings import DistillConfig
 from tutelage.stages.distillation.teacher import KnownTops
-from tutelage.stages.sft import conversations_of
+from tutelage.stages.replying.inputs import conversations_of
 from tutelage.training.source import epoch_positions
 
 Plan = Sequence[Sequence[int]]

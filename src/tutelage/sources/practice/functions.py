@@ -1,0 +1,178 @@
+"""Many little tools with definitions of their own, some of which are never learnt: the right one is to be found by
+reading, with the arguments under the names that its definition gives them.
+
+A tool is a verb and a thing (`book_ferry`). Things are held out, with all their tools. A share of the learnt things are
+made-up words, so that names must be copied, not known.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from tutelage.sources.atlas.grammar import expand
+from tutelage.sources.practice.rows import Row, conversation, is_held_out, item, row_hash
+from tutelage.tools.calls import ToolCall
+
+HELD_OUT_SHARE = 0.25  # of the things
+_SYLLABLES = ("ba", "ki", "lo", "mer", "nu", "pa", "ri", "sol", "ta", "vim", "zor", "fen", "gal", "hin", "dro", "tes")
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """`things`, `verbs` (what a tool of that verb is asked and takes) and `names` (what an argument may be called)."""
+    text = resources.files("tutelage.sources.practice").joinpath("functions.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+@dataclass(frozen=True)
+class Practised:
+    """A tool, by its verb and its thing; `names` are its arguments' names, by what they stand for."""
+
+    verb: str
+    thing: str
+    names: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """As it is called."""
+        return f"{self.verb}_{self.thing.replace(' ', '_')}"
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """In the OpenAI form."""
+        entry = tables()["verbs"][self.verb]
+        properties = {self.names[slot]: {"type": kind} for slot, kind in entry["takes"].items()}
+        parameters = {"type": "object", "properties": properties, "required": list(properties)}
+        description = entry["is"].replace("{o}", self.thing)
+        function = {"name": self.name, "description": description, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+    def use(self, rng: random.Random) -> tuple[str, ToolCall, str, str]:
+        """What somebody asks, the call that it needs, a result, and the answer after it."""
+        entry = tables()["verbs"][self.verb]
+        values = {slot: _value(slot, kind, rng) for slot, kind in entry["takes"].items()}
+        context = {"o": self.thing, **{slot: str(value) for slot, value in values.items()}}
+        result = entry["gives"] if isinstance(entry["gives"], str) else str(rng.randint(2, 99))
+        request = expand(rng.choice(entry["asked"]), context, rng)
+        answer = expand(entry["said"], context | {"r": result}, rng)
+        return request, ToolCall(self.name, {self.names[slot]: value for slot, value in values.items()}), result, answer
+
+
+def _value(slot: str, kind: str, rng: random.Random) -> Any:
+    return rng.randint(2, 999) if kind == "integer" else rng.choice(tables()["values"][slot])
+
+
+def practised(verb: str, thing: str) -> Practised:
+    """The one tool of a verb and a thing."""
+    rng = random.Random(f"{verb}/{thing}")
+    return Practised(
+        verb, thing, {slot: rng.choice(tables()["names"][slot]) for slot in tables()["verbs"][verb]["takes"]}
+    )
+
+
+def things(held_out: bool) -> list[str]:
+    """The things of one side."""
+    return [thing for thing in tables()["things"] if is_held_out(thing, HELD_OUT_SHARE) == held_out]
+
+
+def _made_up(rng: random.Random) -> str:
+    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
+
+
+def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int) -> list[Practised]:
+    """The tool wanted among others in a random order: of the same thing, of the same verb, of neither."""
+    verbs = list(tables()["verbs"])
+    others: dict[str, Practised] = {}
+    for _ in range(rng.randint(1, most)):
+        verb = wanted.verb if rng.random() < 0.3 else rng.choice(verbs)
+        thing = wanted.thing if verb != wanted.verb and rng.random() < 0.5 else rng.choice(pool)
+        other = practised(verb, thing)
+        if other.name != wanted.name:
+            others[other.name] = other
+    offered = [wanted, *others.values()]
+    rng.shuffle(offered)
+    return offered
+
+
+def _draw(rng: random.Random, pool: Sequence[str], made_up_share: float) -> Practised:
+    thing = _made_up(rng) if rng.random() < made_up_share else rng.choice(pool)
+    return practised(rng.choice(list(tables()["verbs"])), thing)
+
+
+def conversations(count: int, most_others: int, seed: int) -> Iterator[Row]:
+    """Requests with the right tool among others, two requests at once, and some for which no tool is there."""
+    rng = random.Random(f"{seed}/functions")
+    pool = things(held_out=False)
+    for _ in range(count):
+        wanted = _draw(rng, pool, 0.5)
+        offered = _offer(rng, wanted, pool, most_others)
+        request, call, result, answer = wanted.use(rng)
+        shape = rng.random()
+        if shape < 0.7:
+            yield conversation(request, [([call], [result])], answer, _definitions(offered), "function")
+        elif shape < 0.85:
+            second = rng.choice(offered)
+            asked, other, given, said = second.use(rng)
+            rounds = [([call, other], [result, given])]
+            yield conversation(f"{request} {asked}", rounds, f"{answer} {said}", _definitions(offered), "functions")
+        else:
+            left = [tool for tool in offered if tool is not wanted]
+            if left:
+                yield conversation(request, [], tables()["none"], _definitions(left), "no_tool")
+
+
+def _definitions(offered: Sequence[Practised]) -> list[dict[str, Any]]:
+    return [tool.definition for tool in offered]
+
+
+def items(count: int, most_others: int, seed: int) -> list[Row]:
+    """Held-out items: tools of things never learnt, as many with tools that were, and requests without their tool."""
+    rng = random.Random(f"{seed}/functions/items")
+    found: dict[str, Row] = {}
+    for held_out, task in ((True, "tool_choice_unseen"), (False, "tool_choice")):
+        pool = things(held_out)
+        while sum(row["task"] == task for row in found.values()) < count:
+            wanted = _draw(rng, pool, 0.0)
+            offered = _offer(rng, wanted, pool, most_others)
+            request, call, _, _ = wanted.use(rng)
+            row = item(task, wanted.verb, request, tools=_definitions(offered), calls=[call])
+            found[row["id"]] = row
+            left = _definitions([tool for tool in offered if tool is not wanted])
+            if held_out and left and rng.random() < 0.3:
+                missing = item("tool_none", "missing", request, tools=left)
+                found[missing["id"]] = missing
+    return list(found.values())
+
+
+def offer_for_plain(rng: random.Random, most: int) -> list[dict[str, Any]]:
+    """Tools that are there while something else is asked."""
+    pool = things(held_out=False)
+    return _definitions(_offer(rng, _draw(rng, pool, 0.3), pool, most))
+
+
+def plain_rows(rows: Sequence[Row], share: float, most_others: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Conversations that need no tool, with tools offered: (to learn from, held-out items made of their questions).
+
+    `share` of them, by the hash of their first message, is held out.
+    """
+    rng = random.Random(f"{seed}/plain")
+    learnt: list[Row] = []
+    held: list[Row] = []
+    for row in rows:
+        if any(message.get("tool_calls") for message in row["messages"]):
+            continue
+        tools = offer_for_plain(rng, most_others)
+        question = next(message["content"] for message in row["messages"] if message["role"] == "user")
+        if is_held_out(question, share):
+            held.append(item("tool_none", "plain", question, tools=tools))
+        else:
+            made = row_hash(row["messages"], tools)
+            learnt.append({**row, "id": made, "tools": tools, "tags": [*row.get("tags", []), "plain"]})
+    return learnt, held

@@ -1,0 +1,26 @@
+"""Inputs that several stages read in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from tutelage.run.stage import Inputs
+from tutelage.sources.store import read_jsonl
+from tutelage.sources.tool_names import open_tools
+from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.tools.toolbox import Toolbox
+
+
+def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """The rows of all `conversations` inputs, one artifact after the other."""
+    folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
+    return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
+
+
+def tools_of(config: ToolUsingConfig, inputs: Inputs) -> Toolbox | None:
+    """The tools that may be called, if there are any."""
+    if not config.tools:
+        return None
+    return open_tools(config.tools, inputs["library"].path if "library" in inputs else None)
