@@ -175,8 +175,8 @@ def talkative(seed: int = 2) -> CausalLM:
 def test_rollouts_select_what_the_policy_drew_and_a_forward_finds_the_same_log_probs() -> None:
     net = talkative()
     engine = Engine(net, TOKENIZER.stop_ids, TOKENIZER.pad_id)
-    prompts = [list(asked(f"{number}?").prompt_ids) for number in range(6)]
-    rollouts = roll_out_with_tools(engine, TOKENIZER, BOX, prompts, Sampling(20, 1.0), range(6), 3)
+    prompts = [list(asked(f"{number}?").prompt_ids) for number in range(24)]
+    rollouts = roll_out_with_tools(engine, TOKENIZER, BOX, prompts, Sampling(20, 1.0), range(24), 3)
     rows = rollouts.rows
     logprobs_BT, _ = net(rows.input_ids_BT, rows.position_ids_BT, rows.segment_ids_BT, targets_BT=rows.targets_BT)
     answered = 0
