@@ -17,7 +17,7 @@ from tutelage.generation.request import StopStrings
 from tutelage.generation.rollout import roll_out
 from tutelage.generation.sampling import Sampling
 from tutelage.model import kernels, tiles
-from tutelage.model.decoding import PackedDecoder, can_pack
+from tutelage.model.decoding import MAX_ROWS, PackedDecoder, can_pack
 from tutelage.model.transformer import CausalLM
 
 STOP, PAD = 3, 0
@@ -71,6 +71,18 @@ def test_greedy_decoding_equals_repeated_whole_forwards(model_type: str) -> None
             assert logprob == pytest.approx(float(logits_V.log_softmax(-1)[token]), abs=1e-4)
             ids.append(token)
         assert len(reply.ids) == 12 or reply.ids[-1] == STOP
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen3"])
+def test_a_prompt_longer_than_what_is_read_at_once_continues_as_a_whole_forward(model_type: str) -> None:
+    net = model(seed=4, model_type=model_type, max_position_embeddings=1000).eval()
+    prompts = [[1, *(20 + (7 * n) % 200 for n in range(count))] for count in (MAX_ROWS - 1, 2 * MAX_ROWS + 5, 3)]
+    replies = engine(net).generate([Request(prompt, Sampling(4, 0.0)) for prompt in prompts])
+    for prompt, reply in zip(prompts, replies, strict=True):
+        with torch.no_grad():
+            logprobs_TV = net(torch.tensor([[*prompt, *reply.ids]]))[0].log_softmax(-1)
+        wanted = [float(logprobs_TV[len(prompt) - 1 + n, token]) for n, token in enumerate(reply.ids)]
+        assert_close(reply.logprobs, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_company_order_and_slots_never_change_a_reply(net: CausalLM) -> None:

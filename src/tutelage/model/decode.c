@@ -93,6 +93,7 @@ static void tile_of(i64 rows, const float *x, i64 stride, const float *w, i64 de
 
 static void product_f32(enum Store mode, const float *x, i64 x_stride, Linear linear, float *y, i64 y_stride, i64 rows,
                         i64 depth, i64 width, int threads) {
+    if (rows == 0) return; /* the logits of a part of a long prompt, in which no prompt ends */
     const float *packed = linear.panels, *bias = linear.bias;
     const i64 step = columns(mode);
     const i64 panels = (width + step - 1) / step, tiles = (rows + TILE - 1) / TILE;
