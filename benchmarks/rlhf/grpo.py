@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 import trl
 from datasets import Dataset
 from llama import Work, peer_tokenizer, prompt_ids, save_nets, text_of, whole_replies, work_of
@@ -71,18 +72,20 @@ def peer(
     return quiet(GRPOTrainer(net, rewards, config, data, processing_class=tokenizer, rollout_func=rollout))
 
 
-def ours(work: Work, policy: Path, batches: int, updates: int = 1) -> Ours[RolloutBatch]:
+def ours(
+    work: Work, policy: Path, batches: int, updates: int = 1, dtype: torch.dtype = torch.float32
+) -> Ours[RolloutBatch]:
     config = GRPOConfig(
         model="policy", prompts="prompts", rewards={"finished": 1.0}, prompts_a_batch=work.num_prompts,
         num_replies=work.num_replies, max_tokens=work.new, num_rollout_batches=batches, num_epochs=updates,
         kl_coef=KL_COEF, missing_end_penalty=0.0, optimizer=RATE,
     )  # fmt: skip
-    nets = [load_causal_lm(policy, quickest_dtype()) for _ in range(2)]
+    nets = [load_causal_lm(policy, dtype) for _ in range(2)]
     return our_side(work, method(config), *nets, config, even_rewards)
 
 
 def apart(work: Work, policy: Path) -> dict[str, float]:
-    """How far the sides are apart in their updates on the same replies."""
+    """How far the sides are apart in their updates on the same replies, both in float32."""
     replies = whole_replies(work, load_causal_lm(policy).eval())
     mine = learn_from(replies, ours(work, policy, 1, UPDATES))
     trainer = peer(work, policy, UPDATES, {}, lambda *_: as_peer_has_them(replies), UPDATES)
@@ -110,7 +113,8 @@ def main() -> None:
         policy, _ = save_nets(size, Path(folder))
         compare_steps(f"GRPO step, {size}", f"TRL {trl.__version__} GRPOTrainer", chosen, SETTINGS,
                       lambda steps, setting: peer(size, policy, steps, setting),
-                      lambda steps: ours(size, policy, steps), apart(size, policy))  # fmt: skip
+                      lambda steps: ours(size, policy, steps, dtype=quickest_dtype()),
+                      apart(size, policy))  # fmt: skip
 
 
 if __name__ == "__main__":

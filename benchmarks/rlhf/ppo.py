@@ -76,7 +76,15 @@ def peer(
     ))  # fmt: skip
 
 
-def ours(work: Work, policy: Path, reward: Path, batches: int, *, start_critic: bool = True) -> Ours[RolloutBatch]:
+def ours(
+    work: Work,
+    policy: Path,
+    reward: Path,
+    batches: int,
+    *,
+    start_critic: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> Ours[RolloutBatch]:
     config = PPOConfig(
         model="policy", prompts="prompts", rewards={"finished": 1.0}, rollouts_a_batch=work.rollouts,
         max_tokens=work.new, num_rollout_batches=batches, num_epochs=EPOCHS, num_minibatches=1,
@@ -84,8 +92,8 @@ def ours(work: Work, policy: Path, reward: Path, batches: int, *, start_critic: 
     )  # fmt: skip
     chosen = method(config, seed=0)
     chosen = chosen if start_critic else replace(chosen, start_critic=None)
-    scores = by_tokens(load_reward_model(reward, quickest_dtype()).eval(), PAD)
-    nets = [load_causal_lm(policy, quickest_dtype()) for _ in range(2)]
+    scores = by_tokens(load_reward_model(reward, dtype).eval(), PAD)
+    nets = [load_causal_lm(policy, dtype) for _ in range(2)]
     return our_side(work, chosen, *nets, config, scores)
 
 
@@ -105,7 +113,7 @@ def given(replies: Rollouts) -> Iterator[None]:
 
 
 def apart(work: Work, policy: Path, reward: Path) -> dict[str, float]:
-    """How far the sides are apart in their updates on the same replies."""
+    """How far the sides are apart in their updates on the same replies, both in float32."""
     replies = whole_replies(work, load_causal_lm(policy).eval())
     steps = learn_from(replies, ours(work, policy, reward, 1, start_critic=False))
     names = {"loss/policy_avg": "loss/policy", "loss/value_avg": "loss/value"}
@@ -123,7 +131,8 @@ def main() -> None:
         nets = save_nets(size, Path(folder))
         compare_steps(f"PPO step, {size}", f"TRL {trl.__version__} PPOTrainer", chosen, SETTINGS,
                       lambda steps, setting: peer(size, *nets, steps, setting),
-                      lambda steps: ours(size, *nets, steps), apart(size, *nets))  # fmt: skip
+                      lambda steps: ours(size, *nets, steps, dtype=quickest_dtype()),
+                      apart(size, *nets))  # fmt: skip
 
 
 if __name__ == "__main__":

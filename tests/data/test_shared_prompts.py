@@ -140,3 +140,9 @@ def test_where_no_prompt_is_shared_rows_are_those_of_plain_packing() -> None:
     width = 40
     assert rows.segment_ids_BT.shape == (len(pack([len(one.ids) for one in completions], width)), width)
     assert int(rows.segment_ids_BT.max()) < BRANCHES
+
+
+def test_completions_without_a_prompt_share_nothing() -> None:
+    packed = pack_completions([Completion([5, 6, 7], 0), Completion([5, 8, 9], 0)], 0)
+    assert packed.rows.input_ids_BT[0, :6].tolist() == [5, 6, 7, 5, 8, 9]
+    assert packed.rows.segment_ids_BT[0, :6].tolist() == [1, 1, 1, 2, 2, 2]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tutelage.model import kernels, tile_logprobs, tiles
 from tutelage.model.attention import attention, plain_attention
 from tutelage.model.fused import rms_norm, swiglu
+from tutelage.model.linear import linear
 from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.rope import rotate
 
@@ -258,3 +259,47 @@ def test_weights_of_another_dtype_than_the_states_keep_their_own_in_the_gradient
             lambda h, w: linear_logprobs(h, w, torch.arange(9)[None]).logprobs, (hidden, weight), torch.ones(1, 9)
         )
         assert [tensor.dtype for tensor in found] == [torch.float32, torch.bfloat16, torch.float32]
+
+
+SHAPES = [(32, 32, 32), (544, 96, 64), (1056, 160, 96), (512, 64, 32), (1024, 992, 256)]
+
+
+@with_tiles
+@pytest.mark.parametrize(("tokens", "outputs", "inputs"), SHAPES)
+@pytest.mark.parametrize("biased", [False, True])
+def test_weights_of_a_linear_map_get_float32_sums_and_training_computes_what_evaluation_does(
+    tokens, outputs, inputs, biased
+):
+    x = normal(tokens, inputs, seed=1)
+    weight = normal(outputs, inputs, seed=2).float()
+    bias = normal(outputs, seed=3).float() if biased else None
+    grad = normal(tokens, outputs, seed=4)
+    given = [tensor.detach().requires_grad_() for tensor in (x, weight, *([bias] if biased else []))]
+    output = linear(given[0], given[1], given[2] if biased else None)
+    with torch.no_grad():
+        assert torch.equal(output, linear(x, weight, bias))
+    found = torch.autograd.grad(output, given, grad)
+    assert distance(found[1], grad.double().T @ x.double()) < 1e-6
+    assert distance(found[0], grad.double() @ weight.double()) < ROUNDING
+    if biased:
+        assert distance(found[2], grad.double().sum(0)) < 1e-6
+
+
+@with_tiles
+@pytest.mark.parametrize("chunk", [1 << 24, 96 * 64])
+def test_the_heads_weight_of_whole_blocks_gets_its_gradient_chunk_by_chunk(monkeypatch, chunk):
+    monkeypatch.setattr(tile_logprobs, "CHUNK_ELEMENTS", chunk)
+    hidden, weight = normal(1, 333, 64, seed=1), normal(96, 64, seed=2, scale=0.3).float()
+    targets = torch.randint(-1, 96, (1, 333), generator=torch.Generator().manual_seed(3))
+    grad = normal(1, 333, seed=4).float()
+
+    def logprobs(hidden, weight):
+        return linear_logprobs(hidden, weight, targets).logprobs
+
+    def plainly(hidden, weight):
+        found = (hidden @ weight.T).log_softmax(-1).gather(2, targets.clamp(min=0)[..., None])[..., 0]
+        return found * (targets >= 0)
+
+    found = gradients(logprobs, [hidden, weight], grad)
+    true = gradients(plainly, [hidden.double(), weight.double()], grad)
+    assert all(distance(one, exact) < ROUNDING for one, exact in zip(found, true, strict=True))

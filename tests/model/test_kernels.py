@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tutelage.model import kernels, logprobs
+from tutelage.model import decoding, kernels, logprobs, tiles
 from tutelage.model.fused import rms_norm, swiglu
 from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.rope import rotate
@@ -325,7 +325,10 @@ def test_one_openmp_library_in_the_process():
 
 def test_constants_are_those_of_the_source():
     source = "".join(path.read_text() for path in (*kernels.HEADERS, *kernels.SOURCES))
-    assert f"#define ROWS_PER_BLOCK {kernels.ROWS_PER_BLOCK} " in source
+    constants = {"ROWS_PER_BLOCK": kernels.ROWS_PER_BLOCK, "AMX_BLOCK": tiles.BLOCK, "DEPTH": tiles.DEPTH,
+                 "PANEL": decoding.PANEL, "WIDEST": decoding.WIDEST}  # fmt: skip
+    for name, value in constants.items():
+        assert re.findall(rf"^#define {name} (\d+)\b", source, re.MULTILINE) == [str(value)], name
     for name, types in kernels._SIGNATURES.items():
         plain = name.removesuffix("_float32").removesuffix("_bfloat16")
         arguments = re.search(rf"^void (?:NAME\({plain}\)|{name})\((.*?)\) {{", source, re.DOTALL | re.MULTILINE)

@@ -51,7 +51,7 @@ def _families(prompts: Sequence[Sequence[int]]) -> list[Family]:
     members: dict[tuple[int, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
         members.setdefault(tuple(prompt), []).append(number)
-    return [_family(len(prompt) - 1, numbers) for prompt, numbers in members.items()]
+    return [_family(max(len(prompt) - 1, 0), numbers) for prompt, numbers in members.items()]
 
 
 def _family(prefix: int, members: list[int]) -> Family:

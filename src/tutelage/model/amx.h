@@ -19,7 +19,6 @@ static inline i64 amx_padded(i64 n) { return (n + AMX_BLOCK - 1) / AMX_BLOCK * A
 #include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#pragma GCC target("prefer-vector-width=512") /* gcc would take half: older processors slow down with whole vectors */
 
 /* Whether this process may use the unit: Linux gives its 8 KB of registers only to those who ask. */
 static inline int amx_ready(void) {

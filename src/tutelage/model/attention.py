@@ -27,7 +27,10 @@ class _Shape(ctypes.Structure):
 
 
 def attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q kᵀ / sqrt(E) + mask) v, [B, H, T, E]; mask [B or 1, 1, T, S], None: causal. Heads may share keys."""
+    """softmax(q kᵀ / sqrt(E) + mask) v, [B, H, T, E]; mask [B or 1, 1, T, S], None: causal. Heads may share keys.
+
+    What the mask has is 0 or -inf; a query that may attend to nothing gets 0 from the kernels.
+    """
     if q_BHTE.numel() >= kernels.SMALLEST and _takes(q_BHTE, k_BKSE, v_BKSE, mask):
         out: Tensor = _TileAttention.apply(q_BHTE, k_BKSE, v_BKSE, mask)  # type: ignore[no-untyped-call]  # torch's apply
     else:
@@ -52,7 +55,8 @@ def plain_attention(q_BHTE: Tensor, k_BKSE: Tensor, v_BKSE: Tensor, mask: Tensor
 def _takes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
     B, H, T, E = q.shape
     fits = mask is None and k.shape[2] == T
-    if E % tiles.BLOCK or H % k.shape[1] or not kernels.takes(q, k, v, dtype=torch.bfloat16):
+    of_one_kind = k.shape == v.shape and k.shape[0] == B and k.shape[3] == E and H % k.shape[1] == 0
+    if E % tiles.BLOCK or not of_one_kind or not kernels.takes(q, k, v, dtype=torch.bfloat16):
         return False
     if mask is not None:
         shaped = mask.shape in ((B, 1, T, k.shape[2]), (1, 1, T, k.shape[2])) and mask.stride(-1) == 1

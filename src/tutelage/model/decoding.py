@@ -13,6 +13,7 @@ from tutelage.model.rope import rotary_tables
 from tutelage.model.transformer import Attention, Block, CausalLM, Linear
 
 PANEL = 16  # as in decode.c: outputs computed together
+WIDEST = 512  # as in attend.h: heads in bfloat16
 MAX_ROWS = 256  # tokens a call: activations stay near the processor
 
 
@@ -53,7 +54,7 @@ def can_pack(model: CausalLM) -> bool:
     if model.config.head_dim % 8 or not kernels.takes(*model.parameters()):
         return False
     if model.compute_dtype == torch.bfloat16:
-        return model.config.head_dim % tiles.BLOCK == 0 and model.config.head_dim <= 512 and tiles.available()
+        return model.config.head_dim % tiles.BLOCK == 0 and model.config.head_dim <= WIDEST and tiles.available()
     return model.compute_dtype == torch.float32
 
 

@@ -1,4 +1,7 @@
-"""A linear map in the dtype of its input; where there is a tile unit, its weight's gradient is a float32 sum."""
+"""A linear map in the dtype of its input.
+
+In bfloat16, where there is a tile unit and batch and weight have whole blocks of 32, the weight's gradient is a float32 sum.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,12 @@ from tutelage.model.fused import differentiable_gradients
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """x Wᵀ (+ b), in the dtype of x."""
     if x.numel() >= kernels.SMALLEST and weight_OI.requires_grad and torch.is_grad_enabled() and _takes(x, weight_OI):
-        out: Tensor = _TileLinear.apply(x, weight_OI)  # type: ignore[no-untyped-call]  # torch's apply
-        return out if bias_O is None else out + bias_O.to(x.dtype)
+        out: Tensor = _TileLinear.apply(x, weight_OI, bias_O)  # type: ignore[no-untyped-call]  # torch's apply
+        return out
+    return _linear(x, weight_OI, bias_O)
+
+
+def _linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     return F.linear(x, weight_OI.to(x.dtype), None if bias_O is None else bias_O.to(x.dtype))
 
 
@@ -29,19 +36,22 @@ def _takes(x: Tensor, weight_OI: Tensor) -> bool:
 
 class _TileLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight_OI: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
         rounded_OI = weight_OI.bfloat16()
-        ctx.save_for_backward(x, weight_OI, rounded_OI)
-        return F.linear(x, rounded_OI)
+        ctx.save_for_backward(x, weight_OI, rounded_OI, bias_O)
+        return _linear(x, rounded_OI, bias_O)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight_OI, rounded_OI = ctx.saved_tensors
+        x, weight_OI, rounded_OI, bias_O = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return differentiable_gradients(lambda x, w: F.linear(x, w.to(x.dtype)), (x, weight_OI), grads[0])
+            inputs = (x, weight_OI) if bias_O is None else (x, weight_OI, bias_O)
+            found = differentiable_gradients(lambda x, w, b=None: _linear(x, w, b), inputs, grads[0])
+            return (*found, None)[:3]
         O, I = weight_OI.shape  # noqa: E741  # as in the names
         grad_NO = grads[0].reshape(-1, O).contiguous()
         grad_x = (grad_NO @ rounded_OI).view(x.shape) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros(O, I)
         tiles.add_weight_gradient(grad_NO, x.reshape(-1, I).contiguous(), grad_weight)
-        return grad_x, grad_weight
+        grad_bias = None if bias_O is None else grad_NO.float().sum(0).to(bias_O.dtype)
+        return grad_x, grad_weight, grad_bias

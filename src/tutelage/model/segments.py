@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Segments from this id on are trees: the tokens that sequences share are in segment f·BRANCHES, f ≥ 1, and what each of
+# them goes on with is in f·BRANCHES + 1, + 2, …. A segment with a smaller id is one sequence; 0 is padding.
 BRANCHES = 1 << 16
-"""Segments from this id on are trees: the tokens that sequences share are in segment f·BRANCHES, f ≥ 1, and what each
-of them goes on with is in f·BRANCHES + 1, + 2, …. A segment with a smaller id is one sequence; 0 is padding."""
 
 
 def segment_mask(segment_ids_BT: Tensor) -> Tensor:

@@ -51,11 +51,11 @@ class _TileLogprobs(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         hidden_ND, weight_VD, panels, targets_N, normalisers = ctx.saved_tensors
         scaled_N, (V, D) = (grads[0] / ctx.temperature).contiguous(), weight_VD.shape
         blocks, grad_hidden = _whole_blocks(hidden_ND), torch.empty_like(hidden_ND)
-        grad_weight = torch.zeros(V, D)
+        grad_weight = torch.zeros(V, D) if ctx.needs_input_grad[1] else None
         rows = max(BLOCK, CHUNK_ELEMENTS // V // BLOCK * BLOCK)
         buffer = hidden_ND.new_zeros(min(rows, len(blocks)), V)
         for start in range(0, len(hidden_ND), rows):
@@ -67,8 +67,9 @@ class _TileLogprobs(torch.autograd.Function):
                 *(len(grad_logits), blocks.shape[1], V, 1.0 / ctx.temperature, kernels.threads_for(buffer.numel())),
             )
             torch.mm(grad_logits, weight_VD, out=grad_hidden[part])
-            _add_weight_gradient(buffer, blocks[part], hidden_ND[part], grad_weight)
-        return grad_hidden, grad_weight.to(ctx.weight_dtype), None, None
+            if grad_weight is not None:
+                _add_weight_gradient(buffer, blocks[part], hidden_ND[part], grad_weight)
+        return grad_hidden, None if grad_weight is None else grad_weight.to(ctx.weight_dtype), None, None
 
 
 def _add_weight_gradient(buffer: Tensor, blocks: Tensor, hidden_ND: Tensor, grad_weight: Tensor) -> None:
