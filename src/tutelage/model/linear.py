@@ -1,6 +1,7 @@
 """A linear map in the dtype of its input.
 
-In bfloat16, where there is a tile unit and batch and weight have whole blocks of 32, the weight's gradient is a float32 sum.
+In bfloat16, where there is a tile unit and batch and weight have whole blocks of 32, the weight's gradient is a float32
+sum.
 """
 
 from __future__ import annotations
