@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from tutelage.constitutions.rules import RULES
+from tutelage.errors import DataError
 from tutelage.run.config import Strict
 from tutelage.run.words import did_you_mean
 
@@ -102,3 +103,13 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Principle]:
         str(row["name"]): Principle.model_validate({key: value for key, value in row.items() if key != "name"})
         for row in rows
     }
+
+
+def check_rules(principles: Mapping[str, Principle], setting: str) -> None:
+    """DataError if a principle has no rule, which `rules` as the value of a stage's `setting` asks for."""
+    for name, principle in principles.items():
+        if principle.rule is None:
+            raise DataError(
+                f"principle {name}: rule: it has none, and {setting}: rules asks for one",
+                hint=f"give it a rule, leave it out (the constitution's `principles`), or set {setting}: model",
+            )

@@ -291,4 +291,3 @@ void decode_rows(const Model *m, const Cache *cache, const i64 *tokens, i64 *slo
     normalise_rows(x, m->norm, normed, rows, D, m->eps);
     product(m, PLAIN, normed, d, m->head, logits, m->vocab, rows, D, m->vocab, left);
 }
-

@@ -71,7 +71,7 @@ class PackedDecoder:
         config = self.config = model.config
         self._kept: list[Tensor] = []  # what the structures point at
         self._dtype = model.compute_dtype
-        self._scratch = torch.empty(0)
+        self._scratch = torch.empty(0, dtype=torch.uint8)
         self._logits = torch.empty(0, config.vocab_size)
         layers = [self._layer(block) for block in model.model.layers]  # type: ignore[arg-type]  # a ModuleList of Blocks
         self._layers = (_Layer * len(layers))(*layers)

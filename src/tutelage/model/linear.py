@@ -46,13 +46,13 @@ class _TileLinear(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight_OI, rounded_OI, bias_O = ctx.saved_tensors
         if torch.is_grad_enabled():
-            inputs = (x, weight_OI) if bias_O is None else (x, weight_OI, bias_O)
-            found = differentiable_gradients(lambda x, w, b=None: _linear(x, w, b), inputs, grads[0])
+            given = (x, weight_OI) if bias_O is None else (x, weight_OI, bias_O)
+            found = differentiable_gradients(lambda x, w, b=None: _linear(x, w, b), given, grads[0])
             return (*found, None)[:3]
-        O, I = weight_OI.shape  # noqa: E741  # as in the names
-        grad_NO = grads[0].reshape(-1, O).contiguous()
+        outputs, inputs = weight_OI.shape
+        grad_NO = grads[0].reshape(-1, outputs).contiguous()
         grad_x = (grad_NO @ rounded_OI).view(x.shape) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros(O, I)
-        tiles.add_weight_gradient(grad_NO, x.reshape(-1, I).contiguous(), grad_weight)
+        grad_weight = torch.zeros(outputs, inputs)
+        tiles.add_weight_gradient(grad_NO, x.reshape(-1, inputs).contiguous(), grad_weight)
         grad_bias = None if bias_O is None else grad_NO.float().sum(0).to(bias_O.dtype)
         return grad_x, grad_weight, grad_bias

@@ -104,6 +104,16 @@ static void find_kinds(const Shape *s, const bf16 *mask, Scratch *m) {
         for (i64 key = 0; key < m->keys; key += BLOCK) m->kinds[at++] = kind_of(s, mask, query, key);
 }
 
+/* One key head's keys and values, what of them may be attended to, and the keys' panels; returns the batch's mask. */
+static const bf16 *take_keys(const Shape *s, const bf16 *mask, const bf16 *k, const bf16 *v, i64 b, i64 kv, Scratch *m) {
+    const bf16 *own = mask ? mask + b * s->mask_batch : 0;
+    find_kinds(s, own, m);
+    gather(k, s->k, b, kv, s->keys, s->width, m->k);
+    gather(v, s->v, b, kv, s->keys, s->width, m->v);
+    pack(m->k, m->keys, s->width, m->k_panels);
+    return own;
+}
+
 /* Block columns [first, last) of row `block` (stride 1 along it) or column (stride apart) that hold anything. */
 static void bounds(const uint8_t *kinds, i64 count, i64 stride, i64 *first, i64 *last) {
     *first = 0, *last = count;
@@ -181,11 +191,7 @@ void attention_forward(const void *shape, const bf16 *q, const bf16 *k, const bf
 #pragma omp for schedule(dynamic)
         for (i64 unit = 0; unit < s->batch * s->kv_heads; unit++) {
             const i64 b = unit / s->kv_heads, kv = unit % s->kv_heads;
-            const bf16 *own = mask ? mask + b * s->mask_batch : 0;
-            find_kinds(s, own, &m);
-            gather(k, s->k, b, kv, s->keys, s->width, m.k);
-            gather(v, s->v, b, kv, s->keys, s->width, m.v);
-            pack(m.k, m.keys, s->width, m.k_panels);
+            const bf16 *own = take_keys(s, mask, k, v, b, kv, &m);
             amx_pack_transposed(m.v, s->width, m.keys, m.v_turned);
             for (i64 h = kv * group; h < (kv + 1) * group; h++) {
                 gather(q, s->q, b, h, s->queries, s->width, m.q);
@@ -286,11 +292,7 @@ void attention_backward(const void *shape, const bf16 *q, const bf16 *k, const b
 #pragma omp for schedule(dynamic)
         for (i64 unit = 0; unit < s->batch * s->kv_heads; unit++) {
             const i64 b = unit / s->kv_heads, kv = unit % s->kv_heads;
-            const bf16 *own = mask ? mask + b * s->mask_batch : 0;
-            find_kinds(s, own, &m);
-            gather(k, s->k, b, kv, s->keys, E, m.k);
-            gather(v, s->v, b, kv, s->keys, E, m.v);
-            pack(m.k, m.keys, E, m.k_panels);
+            const bf16 *own = take_keys(s, mask, k, v, b, kv, &m);
             pack(m.v, m.keys, E, m.v_panels);
             amx_pack_transposed(m.k, E, m.keys, m.k_turned);
             memset(m.grad_k, 0, m.keys * E * sizeof *m.grad_k);

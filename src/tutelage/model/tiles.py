@@ -22,18 +22,19 @@ def available() -> bool:
 
 def pack(weight_OI: Tensor) -> Tensor:
     """A dense bfloat16 weight in panels of 32 outputs, as amx.h describes them, [O, I] filled up to whole blocks."""
-    O, I = weight_OI.shape  # noqa: E741  # as in the names
-    weight = F.pad(weight_OI, (0, -I % BLOCK)) if I % BLOCK else weight_OI
-    panels = weight.new_empty(-(-O // BLOCK) * BLOCK, weight.shape[1])
+    outputs, inputs = weight_OI.shape
+    weight = F.pad(weight_OI, (0, -inputs % BLOCK)) if inputs % BLOCK else weight_OI
+    panels = weight.new_empty(-(-outputs // BLOCK) * BLOCK, weight.shape[1])
     threads = kernels.threads_for(panels.numel())
-    kernels.library().amx_pack(weight.data_ptr(), panels.data_ptr(), O, weight.shape[1], threads)
+    kernels.library().amx_pack(weight.data_ptr(), panels.data_ptr(), outputs, weight.shape[1], threads)
     return panels
 
 
 def add_weight_gradient(grad_NO: Tensor, x_NI: Tensor, sums_OI: Tensor) -> None:
     """sums += gradᵀ x: bfloat16 factors, float32 sums, all dense and whole blocks of 32."""
-    (N, O), I = grad_NO.shape, x_NI.shape[1]  # noqa: E741  # as in the names
-    panels = x_NI.new_empty(I * min(N, DEPTH))
+    (tokens, outputs), inputs = grad_NO.shape, x_NI.shape[1]
+    panels = x_NI.new_empty(inputs * min(tokens, DEPTH))
     kernels.library().add_weight_gradient(
-        *(tensor.data_ptr() for tensor in (grad_NO, x_NI, sums_OI, panels)), N, O, I, kernels.threads_for(N * O)
+        *(tensor.data_ptr() for tensor in (grad_NO, x_NI, sums_OI, panels)),
+        *(tokens, outputs, inputs, kernels.threads_for(grad_NO.numel())),
     )

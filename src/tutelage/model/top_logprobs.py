@@ -74,7 +74,7 @@ def linear_logprobs_at(
     keep = (targets_BT >= 0).flatten().nonzero().squeeze(1)
     hidden_ND = hidden_BTD.reshape(-1, hidden_BTD.shape[-1]).index_select(0, keep)
     targets_N = targets_BT.flatten().index_select(0, keep)
-    found = _LinearLogprobsAt.apply(hidden_ND, weight_VD, targets_N, tokens_NK.long(), temperature)  # type: ignore[no-untyped-call]
+    found = _LinearLogprobsAt.apply(hidden_ND, weight_VD, targets_N, tokens_NK.long(), temperature)  # type: ignore[no-untyped-call]  # torch's apply
     return LogprobsAt(*found)
 
 

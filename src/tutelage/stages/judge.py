@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, groupby
 from typing import Any
 
-from tutelage.constitutions.principles import Principle, from_rows
+from tutelage.constitutions.principles import Principle, check_rules, from_rows
 from tutelage.errors import DataError
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
@@ -78,12 +78,8 @@ def _check(config: JudgeConfig, principles: Mapping[str, Principle], inputs: Inp
             f"{inputs['questions'].name}: no principle has a question",
             hint="critiques alone revise replies (the stage revise); to compare them, add a `question`",
         )
-    silent = [name for name, principle in principles.items() if principle.rule is None]
-    if config.by == "rules" and silent:
-        raise DataError(
-            f"principle {silent[0]}: rule: it has none, and by: rules asks for one",
-            hint="give it a rule, leave it out (the constitution's `principles`), or set by: model",
-        )
+    if config.by == "rules":
+        check_rules(principles, "by")
 
 
 def _pairs(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tutelage.constitutions.principles import Example, Principle, from_rows
+from tutelage.constitutions.principles import Example, Principle, check_rules, from_rows
 from tutelage.errors import DataError
 from tutelage.generation.remote import Answer, Ask
 from tutelage.generation.sampling import Sampling
@@ -69,12 +69,8 @@ def _check(config: ReviseConfig, principles: Mapping[str, Principle], chains: Se
             f"{inputs['critiques'].name}: no principle has a critique and a revision",
             hint="questions alone compare replies (the stage judge); to revise them, add `critique` and `revision`",
         )
-    silent = [name for name, principle in principles.items() if principle.rule is None]
-    if config.critic == "rules" and silent:
-        raise DataError(
-            f"principle {silent[0]}: rule: it has none, and critic: rules asks for one",
-            hint="give it a rule, leave it out (the constitution's `principles`), or set critic: model",
-        )
+    if config.critic == "rules":
+        check_rules(principles, "critic")
 
 
 class Reviser:
