@@ -15,31 +15,18 @@ from tutelage.model.linear import linear
 from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.rope import rotate
 
+from .comparing import gradients
+
 compiled = pytest.mark.skipif(not kernels.available(), reason=f"no kernels: {kernels.why_not()}")
 with_tiles = pytest.mark.skipif(not kernels.available() or not tiles.available(), reason="no tile unit")
 few = settings(max_examples=20, deadline=None)
+pytestmark = pytest.mark.usefixtures("kernels_of_every_size")
 seeds = st.integers(0, 2**31)
 ROUNDING = 2.0**-8  # of one result; half of it to the nearest
 
 
-@pytest.fixture(autouse=True)
-def every_size(monkeypatch):
-    monkeypatch.setattr(kernels, "SMALLEST", 1)
-    monkeypatch.setattr(kernels, "SERIAL_ELEMENTS", 1)
-    monkeypatch.delenv("TUTELAGE_KERNELS", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def normal(*shape, seed, scale=1.0):
     return (scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))).bfloat16()
-
-
-def gradients(function, inputs, grad):
-    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-    output = function(*inputs)
-    return [output.detach(), *torch.autograd.grad(output, inputs, grad.to(output.dtype))]
 
 
 def distance(found, true):

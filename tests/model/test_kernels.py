@@ -20,28 +20,14 @@ from tutelage.model.logprobs import linear_logprobs
 from tutelage.model.rope import rotate
 from tutelage.model.transformer import RMSNorm
 
+from .comparing import gradients
+
 compiled = pytest.mark.skipif(not kernels.available(), reason=f"no kernels: {kernels.why_not()}")
 few = settings(max_examples=25, deadline=None)
 sizes = st.tuples(st.integers(1, 600), st.integers(1, 70))
 magnitudes = st.sampled_from([1e-12, 1e-3, 1.0, 30.0, 1e12])
+pytestmark = pytest.mark.usefixtures("kernels_of_every_size")
 seeds = st.integers(0, 2**31)
-
-
-@pytest.fixture(autouse=True)
-def every_size(monkeypatch):
-    monkeypatch.setattr(kernels, "SMALLEST", 1)
-    monkeypatch.setattr(kernels, "SERIAL_ELEMENTS", 1)
-    monkeypatch.delenv("TUTELAGE_KERNELS", raising=False)
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def gradients(function, inputs, grad):
-    inputs = [tensor.detach().requires_grad_() for tensor in inputs]
-    output = function(*inputs)
-    assert grad.shape == output.shape
-    return [output.detach(), *torch.autograd.grad(output, inputs, grad.to(output.dtype))]
 
 
 def assert_same(function, reference, inputs, grad, scales=(), tolerance=1e-5):
