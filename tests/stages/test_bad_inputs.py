@@ -148,13 +148,6 @@ def test_a_criterion_that_there_is_not_is_refused_with_the_nearest(tmp_path: Pat
         prefer.run(config, {"completions": empty}, stage_run(tmp_path / "out"))
 
 
-def test_fine_tuning_in_a_longer_context_than_the_models_is_refused(tmp_path: Path) -> None:
-    inputs = {"model": model_artifact(tmp_path / "model"), "conversations": conversations_artifact(tmp_path / "c")}
-    config = SFTConfig(model="", conversations="", context=CONTEXT + 1, precision="float32")
-    with pytest.raises(RecipeError, match=f"more than the {CONTEXT} that model was made for"):
-        sft.run(config, inputs, stage_run(tmp_path / "out"))
-
-
 def test_replies_that_do_not_differ_give_nothing_to_prefer(tmp_path: Path) -> None:
     row = {"prompt_id": "a", "prompt": question("France"), "kind": "fact", "answer": "Paris", "meta": {}}
     rows = [{**row, "completion": text, "finish_reason": "stop"} for text in ("Rome.", "Rome.", "Oslo.")]

@@ -43,6 +43,16 @@ def optimizer(rate: float) -> dict[str, Any]:
     return {"learning_rate": rate, "decay_share": 0.5}
 
 
+def test_fine_tuning_in_a_longer_context_lengthens_the_model(tmp_path: Path) -> None:
+    inputs = {"model": model_artifact(tmp_path / "model"), "conversations": conversations_artifact(tmp_path / "c")}
+    before = load_causal_lm(tmp_path / "model").config.max_position_embeddings
+    config = SFTConfig(model="", conversations="", context=2 * before, num_steps=1, **F32)
+    run = stage_run(tmp_path / "out")
+    sft.run(config, inputs, run)
+    assert load_causal_lm(tmp_path / "out").config.max_position_embeddings == 2 * before
+    assert any(f"from {before} to {2 * before} tokens" in note for note in run.notes)
+
+
 def curve(run: StageRun, metric: str) -> list[float]:
     return [row[metric] for row in read_journal(run.journal.path) if metric in row]
 

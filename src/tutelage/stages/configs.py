@@ -195,7 +195,11 @@ class SFTConfig(FineTuneConfig):
     replay_rows: int = Field(default=16, ge=1, description="Rows of `replay` in every step.")
     conversations_a_step: int = Field(default=64, ge=1, description="Conversations in one optimiser step.")
     micro_batch_rows: int = Field(default=32, ge=1, description="Packed rows in one forward; never changes a result.")
-    context: int | None = Field(default=None, ge=2, description="Default: the model's context.")
+    context: int | None = Field(
+        default=None,
+        ge=2,
+        description="Tokens in a row; more than the model's lengthen it. Default: the model's context.",
+    )
     epochs: float = Field(default=1.0, gt=0)
     num_steps: int | None = Field(default=None, ge=1)
     validation_share: float = Field(default=0.02, ge=0, lt=1)

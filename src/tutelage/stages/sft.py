@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,8 @@ from tutelage.data.shards import TokenShard
 from tutelage.data.streams import PretrainRows
 from tutelage.data.template import Rendered
 from tutelage.data.tokenizer import TextTokenizer
-from tutelage.errors import DataError, RecipeError
+from tutelage.errors import DataError
+from tutelage.model.transformer import CausalLM
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
@@ -33,7 +35,7 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     world = world_from_environment()
     dtype = run_dtype(config.precision, run, world)
     model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
-    context = _context(config, model.config.max_position_embeddings, inputs["model"].name)
+    context = _lengthen(model, config.context, run.notes)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))
     train, held_out = split(rendered.rows, config.validation_share, run.seed)
@@ -55,13 +57,13 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     publish_model(model, tokenizer, run.directory, world)
 
 
-def _context(config: SFTConfig, longest: int, model: str) -> int:
-    if config.context is not None and config.context > longest:
-        raise RecipeError(
-            f"context: {config.context} tokens are more than the {longest} that {model} was made for",
-            hint=f"set context to {longest} or less, or pretrain with a longer context",
-        )
-    return config.context or longest
+def _lengthen(model: CausalLM, context: int | None, notes: list[str]) -> int:
+    """The tokens of a row; a model made for fewer is lengthened: rotary positions need no new weights."""
+    longest = model.config.max_position_embeddings
+    if context is not None and context > longest:
+        model.config = replace(model.config, max_position_embeddings=context)
+        notes.append(f"the context grows from {longest} to {context} tokens; what lies beyond {longest} is learnt here")
+    return context or longest
 
 
 def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:
