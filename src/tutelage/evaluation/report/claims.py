@@ -8,7 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.run.config import Strict
 
-ASKED = re.compile(r"^\s*(>=|<=|>|<|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*(%?)\s*$")
+ASKED = re.compile(
+    r"^\s*(?P<sign>>=|<=|>|<|≥|≤)\s*(?:(?P<number>-?\d+(?:\.\d+)?)\s*(?P<percent>%?)|(?P<model>[A-Za-z][\w.-]*))\s*$"
+)
 
 
 class Claim(Strict):
@@ -22,7 +24,9 @@ class Claim(Strict):
         default="accuracy", description="the metric; of a stage it may hold wildcards, such as `curation/*/recall`"
     )
     asked: dict[str, str] = Field(
-        default_factory=dict, description="model label → threshold such as `>= 0.9`; `*` is every model or the stage"
+        default_factory=dict,
+        description="model label → threshold such as `>= 0.9`, or another model's value, `> alone`; "
+        "`*` is every model or the stage",
     )
 
     @field_validator("asked")
@@ -30,7 +34,9 @@ class Claim(Strict):
     def _thresholds(cls, asked: dict[str, str]) -> dict[str, str]:
         for label, threshold in asked.items():
             if not ASKED.match(threshold):
-                raise ValueError(f"{label}: {threshold!r} is no threshold; write for example '>= 0.9' or '<= 5%'")
+                raise ValueError(
+                    f"{label}: {threshold!r} is no threshold; write for example '>= 0.9', '<= 5%', or '> ' and a model"
+                )
         return asked
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.evaluation.report.changes import last
+from tutelage.evaluation.report.claims import ASKED
 from tutelage.evaluation.report.describe import parameters
 from tutelage.evaluation.report.facts import RunFacts, StageFacts
 from tutelage.evaluation.report.judge import Verdict
@@ -156,13 +157,14 @@ def _claim(verdict: Verdict, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def asked_in_words(metric: str, asked: str) -> str:
-    """`>= 0.95` as `≥ 95 %`."""
-    if not asked:
+    """`>= 0.95` as `≥ 95 %`; a threshold that is another model's value names the model."""
+    match = ASKED.match(asked)
+    if match is None:
         return ""
-    sign = asked.strip().rstrip("0123456789.% -").strip()
-    bare = asked.strip().removeprefix(sign).strip()
-    value = float(bare.rstrip("% ")) / (100 if bare.endswith("%") else 1)
-    return f"{sign.replace('>=', '≥').replace('<=', '≤')}\u202f{quantity(metric, value)}"
+    sign = match["sign"].replace(">=", "≥").replace("<=", "≤")
+    if match["model"]:
+        return f"{sign}\u202f{match['model']}"
+    return f"{sign}\u202f{quantity(metric, float(match['number']) / (100 if match['percent'] else 1))}"
 
 
 def stage_metrics(stage: StageFacts) -> list[tuple[str, str]]:
