@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+
 from postgres import NotAvailable, cluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported

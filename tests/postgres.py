@@ -1,4 +1,4 @@
-"""A real PostgreSQL for tests: Debian's package, installed if it is not there, in a cluster of its own that is stopped."""
+"""A real PostgreSQL for tests: Debian's package, installed if it is not there, in a cluster that is stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 INSTALL = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
 
 
-class NotAvailable(Exception):
+class NotAvailable(Exception):  # noqa: N818  (a reason to skip, no error)
     """Why there is no PostgreSQL here, in a sentence."""
 
 

@@ -63,7 +63,7 @@ def cohen(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
 
 
 def kendall_tau_b(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """τ-b = (C − D) / √((N − T₁)(N − T₂)) of two rankings, T their tied pairs (Kendall 1945); None if one is all ties."""
+    """τ-b = (C − D) / √((N − T₁)(N − T₂)), T the tied pairs of each (Kendall 1945); None if one ranking is all ties."""
     concordance = untied_first = untied_second = 0
     for i, j in combinations(range(len(first)), 2):
         a, b = sign(first[i] - first[j]), sign(second[i] - second[j])

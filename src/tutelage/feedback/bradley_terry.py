@@ -51,7 +51,8 @@ def strengths(wins: Wins, prior: float = 0.0, tolerance: float = 1e-10, max_step
         if moved < tolerance:
             break
     logs: Wins = np.log(p)
-    return logs - logs.mean(-1, keepdims=True)
+    centred: Wins = logs - logs.mean(-1, keepdims=True)
+    return centred
 
 
 def groups(wins_MM: Wins) -> list[list[int]]:

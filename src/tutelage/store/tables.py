@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tutelage.store import label_tables
+from tutelage.store import label_tables as label_tables
+from tutelage.store.base import Base
 
-METADATA = label_tables.Base.metadata
+METADATA = Base.metadata
