@@ -29,7 +29,7 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-class HungUp(Exception):
+class HungUp(Exception):  # noqa: N818  (nobody is told of it)
     """The client is gone."""
 
 

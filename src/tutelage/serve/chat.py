@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tutelage.generation.request import Reply
+from tutelage.generation.request import Reply, Request
 from tutelage.serve.answering import cancel, whole
 from tutelage.serve.drawing import requests_of
 from tutelage.serve.logprobs import chat_logprobs, tokens_of, visible_tokens
@@ -33,9 +33,14 @@ class Chat:
     messages: list[dict[str, Any]]
     num_prompt: int
     offer: Offer
-    tickets: list[Ticket]
+    requests: list[Request]
+    tickets: list[Ticket] = field(default_factory=list)
     id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def start(self) -> None:
+        """Hand it to the engine."""
+        self.tickets = self.served.worker.submit(self.requests, streams=self.body.stream)
 
     def head(self, kind: str) -> dict[str, Any]:
         """What all objects of this answer begin with."""
@@ -79,8 +84,8 @@ def usage(num_prompt: int, num_completion: int) -> dict[str, int]:
     return {"prompt_tokens": num_prompt, "completion_tokens": num_completion, "total_tokens": total}
 
 
-def begin(served: Served, body: ChatBody) -> Chat:
-    """Check a request and hand it to the engine. Refusal for what cannot be honoured."""
+def prepare(served: Served, body: ChatBody) -> Chat:
+    """Check a request; it is not started. Refusal for what cannot be honoured."""
     _check(body)
     messages, ids = chat_prompt(served, body)
     grammar, param = format_grammar(body.response_format or {"type": "text"}), "response_format"
@@ -94,8 +99,7 @@ def begin(served: Served, body: ChatBody) -> Chat:
     num_tops = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens or served.context
     requests = requests_of(served, body, [ids], max_tokens, num_tops, grammar, param)
-    tickets = served.worker.submit(requests, streams=body.stream)
-    return Chat(served, body, messages, len(ids), offer_of(body), tickets)
+    return Chat(served, body, messages, len(ids), offer_of(body), requests)
 
 
 def _check(body: ChatBody) -> None:

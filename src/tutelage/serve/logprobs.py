@@ -64,7 +64,8 @@ def tokens_of(reply: Reply) -> list[Token]:
 
 def visible_tokens(tokenizer: TextTokenizer, tokens: Sequence[Token], text: str) -> list[Token]:
     """The tokens that the text is made of: without the one that ended it, and those after a stop string."""
-    decoder, length, kept = IncrementalDecoder(tokenizer), 0, []
+    decoder, length = IncrementalDecoder(tokenizer), 0
+    kept: list[Token] = []
     for token in tokens:
         if token.id in tokenizer.stop_ids or (length >= len(text) and kept):
             break

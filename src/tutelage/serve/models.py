@@ -9,6 +9,7 @@ from pathlib import Path
 from tutelage.errors import ArtifactError
 from tutelage.serve.refusal import unknown_model
 from tutelage.serve.worker import Turns, Worker
+from tutelage.store.engine import store_url
 from tutelage.talk.speaker import Place, Speaker, find_model, models_in, short_names
 
 
@@ -78,10 +79,11 @@ def find_models(names: Sequence[str]) -> list[tuple[str, Place]]:
     return list(zip(short_names(found), found, strict=True))
 
 
-def run_of(place: Place) -> Path | None:
-    """The run folder that a model lies in, if it does."""
-    above = place.path.resolve().parent
-    return next((folder for folder in (above, above.parent) if (folder / "run.json").is_file()), None)
+def store_of(places: Sequence[tuple[str, Place]]) -> str:
+    """The store of the first model's run, or one in this folder for a model from elsewhere."""
+    above = places[0][1].path.resolve().parent
+    run = next((folder for folder in (above, above.parent) if (folder / "run.json").is_file()), Path())
+    return store_url(run)
 
 
 def _is_run(path: Path) -> bool:

@@ -17,7 +17,6 @@ from tutelage.tools.calls import call_of
 from tutelage.tools.toolbox import NAME, NO_ARGUMENTS
 
 
-
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Messages as chat templates take them: text contents, results of tools in the order of their calls."""
     found = [_plain(message, place) for place, message in enumerate(messages)]
@@ -37,7 +36,7 @@ def chat_prompt(served: Served, body: ChatBody) -> tuple[list[dict[str, Any]], l
     require_chat(served)
     messages = plain_messages(body.messages)
     offered = offer_of(body).tools
-    ids = prompt_ids(served.tokenizer, [_without_ids(message) for message in messages], list(offered) or None)
+    ids = prompt_ids(served.tokenizer, without_ids(messages), list(offered) or None)
     check_length(served, ids, "messages")
     return messages, ids
 
@@ -86,7 +85,7 @@ def check_length(served: Served, ids: Sequence[int], param: str, room: int = 1) 
     if len(ids) + room > served.context:
         raise Refusal(
             400,
-            f"the prompt has {len(ids)} tokens; the context of {served.name} is {served.context} tokens, reply included",
+            f"the prompt has {len(ids)} tokens; the context of {served.name} is {served.context}, reply included",
             kind=INVALID,
             param=param,
             code="context_length_exceeded",
@@ -143,7 +142,7 @@ def _plain(message: Message, place: int) -> dict[str, Any]:
     if isinstance(content, list):
         for part in content:
             if part.type not in ("text", "refusal"):
-                raise invalid(f"{where} has a part of type {part.type!r:.40}: only text is read here", f"{where}.content")
+                raise invalid(f"{where}: {part.type!r:.40} is not read here, only text", f"{where}.content")
         content = "".join(part.text for part in content)
     if content is None and message.role != "assistant":
         raise invalid(f"{where} has no content", f"{where}.content")
@@ -171,5 +170,6 @@ def _in_order(calls: Sequence[Mapping[str, Any]], results: list[dict[str, Any]],
     return sorted(results, key=lambda result: order.get(result.get("tool_call_id", ""), len(order)))
 
 
-def _without_ids(message: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in message.items() if key != "tool_call_id"}
+def without_ids(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """As templates know them: what a result belongs to is told by its place."""
+    return [{key: value for key, value in message.items() if key != "tool_call_id"} for message in messages]

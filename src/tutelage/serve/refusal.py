@@ -10,7 +10,7 @@ from tutelage.errors import TutelageError
 INVALID = "invalid_request_error"
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818  (an answer)
     """An error of the API with its status; `param` names the field, `code` is for programs."""
 
     def __init__(

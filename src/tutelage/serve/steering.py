@@ -10,14 +10,18 @@ from typing import Any
 import llguidance
 import numpy as np
 import torch
+from llguidance._lib import JsonCompileOptions
 from torch import Tensor
 
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.generation.request import Steering
 from tutelage.serve.refusal import invalid
 
-
-FORM = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}  # as models learnt to write
+FORM: JsonCompileOptions = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}  # as models learnt to write
 
 
 class Bias:
@@ -104,13 +108,11 @@ def format_grammar(response_format: Mapping[str, Any]) -> str | None:
     if kind == "json_object":
         return schema_grammar({"type": "object"}, "response_format")
     if kind != "json_schema":
-        raise invalid(f"response_format: type is {kind!r:.80}; known: text, json_object, json_schema", "response_format")
+        raise invalid(f"response_format is {kind!r:.80}; known: text, json_object, json_schema", "response_format")
     stated = response_format.get("json_schema")
     schema = stated.get("schema") if isinstance(stated, dict) else None
     if not isinstance(schema, dict):
-        raise invalid(
-            "response_format.json_schema has no `schema`", "response_format.json_schema.schema"
-        )
+        raise invalid("response_format.json_schema has no `schema`", "response_format.json_schema.schema")
     return schema_grammar(schema, "response_format.json_schema.schema")
 
 
@@ -127,9 +129,7 @@ def schema_grammar(schema: Mapping[str, Any], param: str) -> str:
 def _guide(tokenizer: TextTokenizer) -> llguidance.LLTokenizer:
     if not tokenizer.is_byte_level:
         raise invalid("this model's tokenizer is of a kind that grammars do not know (byte-level ones are)", None)
-    return llguidance.LLTokenizer(
-        llguidance.TokenizerWrapper(_Bytes(tokenizer)), eos_token=list(tokenizer.stop_ids)
-    )
+    return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes(tokenizer)), eos_token=list(tokenizer.stop_ids))
 
 
 class _Bytes:

@@ -167,11 +167,13 @@ class Worker:
             self._admitted -= 1
 
     def _work(self, work: Callable[[], Any], future: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+        value: Any = None
+        error: Exception | None = None
         try:
             with self._turns.turn():
-                value, error = (None, None) if future.cancelled() else (work(), None)
+                value = None if future.cancelled() else work()
         except Exception as problem:
-            value, error = None, problem
+            error = problem
         self._give_back()
         _tell(loop, lambda: _settle(future, value, error))
 

@@ -1,4 +1,4 @@
-"""Tables of stored completions: what was asked of a served model with `store`, what it said, and the client's labels."""
+"""Tables of stored completions: what a served model was asked with `store`, what it said, the client's metadata."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def delete(store: Store, owner: str, completion_id: str) -> bool:
         return True
 
 
-def _chosen(wanted: Wanted) -> Select[tuple[StoredCompletion]]:
+def _chosen(wanted: Wanted) -> Select[StoredCompletion]:
     chosen = select(StoredCompletion)
     if wanted.owner is not None:
         chosen = chosen.where(StoredCompletion.owner == wanted.owner)

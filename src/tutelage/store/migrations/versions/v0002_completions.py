@@ -35,9 +35,7 @@ def upgrade() -> None:
         sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["completion_id"], ["completion.id"], name=op.f("fk_completion_pair_completion_id")
-        ),
+        sa.ForeignKeyConstraint(["completion_id"], ["completion.id"], name=op.f("fk_completion_pair_completion_id")),
         sa.PrimaryKeyConstraint("completion_id", "place", name=op.f("pk_completion_pair")),
     )
     op.create_index("ix_completion_pair_key", "completion_pair", ["key", "value"])
