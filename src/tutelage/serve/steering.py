@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llguidance
 import numpy as np
 import torch
-from llguidance._lib import JsonCompileOptions
 from torch import Tensor
 
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.generation.request import Steering
 from tutelage.serve.refusal import invalid
 
-FORM: JsonCompileOptions = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-}  # as models learnt to write
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
+# as models learnt to write
+FORM: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class Bias:
