@@ -1,6 +1,6 @@
 """What a page, a command or a judge does with labels: plain calls, each one transaction. Web routes call these.
 
-Every method may be repeated after a lost answer. Errors: NotFoundError (404), OutdatedError (409), other DataErrors (400).
+Every method may be repeated after a lost answer. NotFoundError is a 404, OutdatedError a 409, other DataErrors a 400.
 """
 
 from __future__ import annotations

@@ -144,14 +144,17 @@ def annotator_id(session: Session, name: str, now: float, kind: str = "person") 
 def progress_of(session: Session, task: Task) -> Progress:
     """Counts of a task; without a number of its own, it wants as many labels as its items ask for."""
     query = (
-        select(Presentation.state, Presentation.repeat > 0, func.count())
+        select(Presentation.state, Presentation.repeat, func.count())
         .join(Item, Item.id == Presentation.item_id)
         .where(Item.task_id == task.id)
-        .group_by(Presentation.state, Presentation.repeat > 0)
+        .group_by(Presentation.state, Presentation.repeat)
     )
-    counts = {(state, bool(again)): count for state, again, count in session.execute(query)}
-    of_task = select(Presentation.annotator_id.distinct()).join(Item).where(Item.task_id == task.id)
-    judged = of_task.where(Presentation.state == SUBMITTED).subquery()
+    counts = {(state, bool(repeat)): count for state, repeat, count in session.execute(query)}
+    judges = (
+        select(func.count(Presentation.annotator_id.distinct()))
+        .join(Item, Item.id == Presentation.item_id)
+        .where(Item.task_id == task.id, Presentation.state == SUBMITTED)
+    )
     items, asked = session.execute(
         select(func.count(), func.coalesce(func.sum(Item.annotators_wanted), 0)).where(Item.task_id == task.id)
     ).one()
@@ -162,5 +165,5 @@ def progress_of(session: Session, task: Task) -> Progress:
         skipped=counts.get((SKIPPED, False), 0),
         repeats=counts.get((SUBMITTED, True), 0),
         open=counts.get((OPEN, False), 0) + counts.get((OPEN, True), 0),
-        annotators=session.scalar(select(func.count()).select_from(judged)) or 0,
+        annotators=session.scalar(judges) or 0,
     )
