@@ -65,7 +65,8 @@ def _loose(file: SourceFile, rows: Sequence[tuple[int, Row]], log: ProblemLog) -
     for _, group in groupby(ordered, key=lambda pair: str(pair[1]["prompt_id"])):
         own = list(group)
         try:
-            yield Taken(_checked(item_of_completions([row for _, row in own])))
+            prompt = prompt_of(own[0][1]["prompt"])
+            yield Taken(_checked(item_of_completions([row for _, row in own], prompt=prompt)))
         except RowRefused as refused:
             log.refuse(str(file.path), own[0][0], refused)
 
@@ -81,7 +82,7 @@ def item_of_completions(rows: Sequence[Row], **changes: Any) -> NewItem:
         for row in reversed(rows)
     }  # fmt: skip
     item = NewItem(
-        prompt=prompt_of(first["prompt"]),
+        prompt=first["prompt"],
         replies=list(replies.values())[::-1],
         prompt_id=str(first["prompt_id"]),
         kind=str(first.get("kind") or "preference"),

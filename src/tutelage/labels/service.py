@@ -55,6 +55,11 @@ class Labels:
         """Put items in; those that are there are not put in twice. Returns how many are new."""
         return tasks.add_items(self.store, task, items, self.clock())
 
+    def items(self, task: str) -> list[NewItem]:
+        """All items, those of the highest priority first."""
+        with self.store.read() as session:
+            return tasks.items_of(session, tasks.find_task(session, task))
+
     def next_item(self, task: str, annotator: str) -> Sheet | None:
         """The sheet that an annotator is to judge now: after a reload the same one; None when nothing is left."""
         now = self.clock()
