@@ -16,6 +16,7 @@ from tutelage.sources.files import SourceFile
 from tutelage.sources.preferences import prompt_of, reply_of, side_of
 from tutelage.sources.records import parse_json, records
 from tutelage.sources.rows import Format, NoFormat, ProblemLog, RowRefused
+from tutelage.store.label_tables import MODEL, PERSON
 
 Row = Mapping[str, Any]
 
@@ -41,8 +42,9 @@ class Taken:
     item: NewItem
     verdict: Verdict | None = None
     annotator: str = ""
-    kind: str = "person"
+    kind: str = PERSON
     shown: tuple[int, ...] = ()
+    repeat: int = 0
 
 
 def taken_from(files: Iterable[SourceFile], annotator: str, log: ProblemLog) -> Iterator[Taken]:
@@ -108,7 +110,8 @@ def taken(row: Row, annotator: str) -> Taken:
     if verdict is not None:
         _refusing(lambda: verdict.check(len(texts)))
     own = str(row.get("annotator") or annotator)
-    return Taken(_checked(item), verdict, own, str(row.get("annotator_kind") or "person"), shown)
+    kind_of = MODEL if row.get("annotator_kind") == MODEL else PERSON
+    return Taken(_checked(item), verdict, own, kind_of, shown, int(row.get("repeat") in (1, "1")))
 
 
 def _ranked(row: Row) -> tuple[list[Any], list[str], tuple[int, ...], Row]:

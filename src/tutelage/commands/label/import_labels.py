@@ -118,7 +118,9 @@ def _put(labels: Labels, task: str, rows: list[Taken], overlap: int) -> tuple[in
     with typer.progressbar(rows, label="labels", file=None, hidden=len(rows) < 1000) as bar:
         for row in bar:
             if row.verdict is not None:
-                new += labels.record(task, row.item, row.annotator, row.verdict, shown=row.shown, kind=row.kind)
+                new += labels.record(
+                    task, row.item, row.annotator, row.verdict, shown=row.shown, kind=row.kind, repeat=row.repeat
+                )
     return items, new
 
 
