@@ -392,7 +392,10 @@ class EvaluateConfig(StageConfig):
     """Put models through the same held-out items."""
 
     stage: Literal["evaluate"] = "evaluate"
-    models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
+    models: dict[str, ModelInput] = Field(default={}, description="Label → model.")
+    servers: dict[str, ServerSettings] = Field(
+        default={}, description="Label → a model behind a server of the OpenAI protocol, measured beside the others."
+    )
     tasks: TasksInput | None = Field(default=None, description="Held-out items.")
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
@@ -403,3 +406,11 @@ class EvaluateConfig(StageConfig):
     preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _somebody_once(self) -> EvaluateConfig:
+        if not self.models and not self.servers:
+            raise ValueError("nothing to evaluate: name `models` or `servers`")
+        if twice := sorted(set(self.models) & set(self.servers)):
+            raise ValueError(f"{twice[0]!r} is the label of a model and of a server: labels differ")
+        return self
