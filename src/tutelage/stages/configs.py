@@ -380,9 +380,7 @@ class EvaluateConfig(StageConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     models: dict[str, ModelInput] = Field(default={}, description="Label → model.")
-    servers: dict[str, ServerSettings] = Field(
-        default={}, description="Label → a model behind a server of the OpenAI protocol, measured beside the others."
-    )
+    servers: dict[str, ServerSettings] = Field(default={}, description="Label → a model behind a server, beside them.")
     tasks: TasksInput | None = Field(default=None, description="Held-out items.")
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
@@ -396,8 +394,7 @@ class EvaluateConfig(StageConfig):
 
     @model_validator(mode="after")
     def _somebody_once(self) -> EvaluateConfig:
-        if not self.models and not self.servers:
-            raise ValueError("nothing to evaluate: name `models` or `servers`")
-        if twice := sorted(set(self.models) & set(self.servers)):
-            raise ValueError(f"{twice[0]!r} is the label of a model and of a server: labels differ")
+        labels = [*self.models, *self.servers]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"name `models` or `servers`, each under a label of its own; these are {labels}")
         return self
