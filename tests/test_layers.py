@@ -40,13 +40,13 @@ LAYERS: Mapping[str, set[str]] = {
     "constitutions": {"errors", "run", "feedback", "curation"},
     "labels": {"errors", "run", "feedback", "sources", "store"},
     "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
-    "stages": {"errors", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel", "training",
-               "generation", "curation", "constitutions", "evaluation", "store", "labels"},
+    "stages": {"errors", "store", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel",
+               "training", "generation", "curation", "constitutions", "evaluation", "labels"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},
     "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
-                 "verification", "store", "labels"},
+                 "store", "labels", "serve", "verification"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.

@@ -92,7 +92,7 @@ def test_an_unknown_path_or_method_is_an_error_in_shape(server: Running) -> None
         assert (answer.status_code, set(answer.json()["error"])) == (status, {"message", "type", "param", "code"})
 
 
-def test_text_that_databases_dislike_is_stored_and_half_a_pair_is_refused(server: Running) -> None:
+def test_text_that_databases_dislike_is_stored(server: Running) -> None:
     body = {"model": "instruct", "messages": [{"role": "user", "content": "\x00?"}], "max_tokens": 1, "store": True}
     content = json.dumps(body | {"metadata": {"zero": "\x00"}}).encode()
     headers = {"Content-Type": "application/json"}
@@ -100,7 +100,9 @@ def test_text_that_databases_dislike_is_stored_and_half_a_pair_is_refused(server
     stored = httpx2.get(f"{server.url}/chat/completions/{answer.json()['id']}/messages").json()
     assert stored["data"][0]["content"] == "\x00?"
     half = content.replace(b"?", b"\\ud83d")
-    assert httpx2.post(f"{server.url}/chat/completions", content=half, headers=headers).status_code == 400
+    answer = httpx2.post(f"{server.url}/chat/completions", content=half, headers=headers)
+    stored = httpx2.get(f"{server.url}/chat/completions/{answer.json()['id']}/messages").json()
+    assert stored["data"][0]["content"] == "\x00\ud83d"
 
 
 def test_a_client_that_hangs_up_frees_its_slot(small: Running) -> None:
@@ -159,7 +161,7 @@ def test_nothing_that_fits_the_schema_or_does_not_is_a_server_error(server: Runn
         operation = result.ok()
 
         @settings(
-            max_examples=12, database=None, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None
+            max_examples=5, database=None, suppress_health_check=list(HealthCheck), derandomize=True, deadline=None
         )
         @given(case=operation.as_strategy())
         def probe(case: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tutelage.data.completions import Completion, prompt_ids, sequence_logprobs
 from tutelage.data.tokenizer import TextTokenizer
@@ -20,6 +20,10 @@ from tutelage.tools.toolbox import Toolbox
 Row = Mapping[str, Any]
 
 
+class NotMeasured(Exception):  # noqa: N818  (a reason to leave a task out)
+    """Why a subject cannot be put through a task."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A reply as text, with how it ended and the tokens it was made of."""
@@ -27,6 +31,27 @@ class Answer:
     text: str
     finished: bool
     completion: Completion
+
+
+class Examinee(Protocol):
+    """Whoever is put through tasks: a model here, or one behind a server; see `Subject` for what each call gives."""
+
+    label: str
+
+    def reply(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer]:
+        """Chat replies to `messages`."""
+
+    def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
+        """One turn after `messages`, with tools offered."""
+
+    def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
+        """Replies in which tools are called and answer."""
+
+    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
+        """Greedy continuations of `prompt`."""
+
+    def choose(self, rows: Sequence[Row]) -> list[int]:
+        """The likeliest of each row's `options`."""
 
 
 @dataclass
@@ -54,7 +79,7 @@ class Subject:
         engine = Engine(self.model, self.tokenizer.stop_ids, self.tokenizer.pad_id, self.max_slots)
         prompts = [prompt_ids(self.tokenizer, row["messages"], toolbox.definitions) for row in rows]
         requests = [
-            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]))
             for row, prompt in zip(rows, prompts, strict=True)
         ]
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
@@ -90,7 +115,7 @@ class Subject:
     ) -> list[Answer]:
         engine = Engine(self.model, stop_ids, self.tokenizer.pad_id, self.max_slots)
         requests = [
-            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]))
             for row, prompt in zip(rows, prompts, strict=True)
         ]
         replies = engine.generate(requests)
@@ -102,5 +127,6 @@ class Subject:
         return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)))
 
 
-def _seed(name: str) -> int:
+def seed_of(name: str) -> int:
+    """A row's random numbers, by its id."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

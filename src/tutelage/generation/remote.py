@@ -6,12 +6,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.server import Connection, Server, choices
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 SEEDS = 2**31  # servers take signed, unsigned, short and long seeds: these all can
+
+
+class Question(Protocol[T_co]):
+    """Anything that a server is asked in one request."""
+
+    async def answer(self, connection: Connection) -> T_co:
+        """Ask it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,16 @@ class Ask:
     count: int = 1
     name: str = ""
     stop_strings: Sequence[str] = ()
+
+    async def answer(self, connection: Connection) -> list[Answer]:
+        """`count` answers."""
+        body = await connection.post("chat/completions", self.payload(connection.server.model), f"prompt {self.name}")
+        usage = body.get("usage")
+        counted = usage.get("completion_tokens") if isinstance(usage, dict) and self.count == 1 else None
+        return [
+            Answer(choice["message"].get("content") or "", choice.get("finish_reason") or "length", counted)
+            for choice in choices(body, self.count, connection.server)
+        ]
 
     def payload(self, model: str) -> dict[str, Any]:
         """The body of the request; what would change nothing is left out, for a server that does not know it."""
@@ -61,14 +80,14 @@ class RemoteEngine:
         self.server = server
         self.repeated: Counter[str] = Counter()  # requests made again, by reason
 
-    def answers(self, asks: Sequence[Ask]) -> Iterator[tuple[int, list[Answer]]]:
+    def answers(self, asks: Sequence[Question[T]]) -> Iterator[tuple[int, T]]:
         """The number of each request with its answers, as they arrive. Errors are those of `generation.server`."""
         if not asks:
             return
         with asyncio.Runner() as runner:
             connection = Connection(self.server)
             tasks: list[asyncio.Task[None]] = []
-            done: asyncio.Queue[tuple[int, list[Answer]] | Exception] = asyncio.Queue()
+            done: asyncio.Queue[tuple[int, T] | Exception] = asyncio.Queue()
             try:
                 runner.run(connection.check())
                 runner.run(_start(connection, asks, done, tasks))
@@ -84,8 +103,8 @@ class RemoteEngine:
 
 async def _start(
     connection: Connection,
-    asks: Sequence[Ask],
-    done: asyncio.Queue[tuple[int, list[Answer]] | Exception],
+    asks: Sequence[Question[T]],
+    done: asyncio.Queue[tuple[int, T] | Exception],
     tasks: list[asyncio.Task[None]],
 ) -> None:
     """As many workers as requests may be under way; they share one queue, and what goes wrong is put among the done."""
@@ -94,7 +113,7 @@ async def _start(
     async def work() -> None:
         for number, ask in waiting:
             try:
-                done.put_nowait((number, await _answer(connection, ask)))
+                done.put_nowait((number, await ask.answer(connection)))
             except Exception as error:
                 done.put_nowait(error)
                 return
@@ -107,14 +126,3 @@ async def _end(connection: Connection, tasks: Sequence[asyncio.Task[None]]) -> N
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await connection.close()
-
-
-async def _answer(connection: Connection, ask: Ask) -> list[Answer]:
-    payload = ask.payload(connection.server.model)
-    body = await connection.post("chat/completions", payload, f"prompt {ask.name}")
-    usage = body.get("usage")
-    counted = usage.get("completion_tokens") if isinstance(usage, dict) and ask.count == 1 else None
-    return [
-        Answer(choice["message"].get("content") or "", choice.get("finish_reason") or "length", counted)
-        for choice in choices(body, ask.count, connection.server)
-    ]

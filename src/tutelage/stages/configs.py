@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -37,6 +36,7 @@ from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import StoredConfig as StoredConfig
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
@@ -110,32 +110,6 @@ class ConversationsConfig(StageConfig):
     on_problem: Literal["skip", "stop"] = Field(
         default="skip", description="At a row that cannot be used: report it and go on, or stop."
     )
-
-
-class StoredConfig(StageConfig):
-    """Take completions that clients of `tutelage serve` had stored, as conversations."""
-
-    stage: Literal["stored"] = "stored"
-    store: str | None = Field(default=None, description="URL of the store; by default that of the run folder.")
-    model: str | None = Field(default=None, description="Only what this served model said.")
-    metadata: dict[str, str] = Field(default={}, description="Only completions with all of these pairs.")
-    since: str | None = Field(default=None, description="Only from this time on: `2026-11-26`, `2026-11-26T10:00`.")
-    until: str | None = Field(
-        default=None, description="Only before this time; name a later one to take what was stored since."
-    )
-    unfinished: bool = Field(default=False, description="Take replies that were cut short, too.")
-    tags: list[str] = Field(default=[], description="Tags of every conversation, beside its model and metadata.")
-    limit: int | None = Field(default=None, ge=1, description="Stop after so many conversations.")
-    on_problem: Literal["skip", "stop"] = Field(
-        default="skip", description="At a completion that cannot be used: report it and go on, or stop."
-    )
-
-    @field_validator("since", "until")
-    @classmethod
-    def _is_a_time(cls, value: str | None) -> str | None:
-        if value is not None:
-            datetime.fromisoformat(value)
-        return value
 
 
 class PreferencesConfig(StageConfig):
@@ -405,7 +379,8 @@ class EvaluateConfig(StageConfig):
     """Put models through the same held-out items."""
 
     stage: Literal["evaluate"] = "evaluate"
-    models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
+    models: dict[str, ModelInput] = Field(default={}, description="Label → model.")
+    servers: dict[str, ServerSettings] = Field(default={}, description="Label → a model behind a server, beside them.")
     tasks: TasksInput | None = Field(default=None, description="Held-out items.")
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
@@ -416,3 +391,10 @@ class EvaluateConfig(StageConfig):
     preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _somebody_once(self) -> EvaluateConfig:
+        labels = [*self.models, *self.servers]
+        if not labels or len(set(labels)) < len(labels):
+            raise ValueError(f"name `models` or `servers`, each under a label of its own; these are {labels}")
+        return self

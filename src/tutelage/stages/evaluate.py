@@ -14,12 +14,14 @@ from tutelage.data.batches import make_batch
 from tutelage.data.shards import TokenShard, read_manifest
 from tutelage.data.streams import PretrainRows, SequentialRows
 from tutelage.errors import DataError, RecipeError
-from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.harness import Answer, Examinee, NotMeasured, Row, Subject
+from tutelage.evaluation.remote import RemoteSubject
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
 from tutelage.evaluation.students import beside_teacher, speeds
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
 from tutelage.feedback.rubric import Rubric, is_evasive
 from tutelage.generation.sampling import Sampling
+from tutelage.generation.server import Server
 from tutelage.model.transformer import CausalLM
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
@@ -35,15 +37,19 @@ def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
     """Write results.json and samples.json."""
     dtype = run_dtype(config.precision, run)
     subjects = [_subject(label, inputs, dtype, config) for label in config.models]
+    remote = [
+        RemoteSubject(label, Server(**settings.model_dump(exclude={"n"}))) for label, settings in config.servers.items()
+    ]
+    everybody: list[Examinee] = [*subjects, *remote]
     tasks = _tasks(inputs)
     rubric = rubric_of(config.weights)
     results: list[Result] = []
     judged: dict[str, list[Answer]] = {}
     shown: dict[str, list[Answer]] = {}
-    with run.progress("evaluate", len(subjects) * (sum(task in tasks for task in TASKS) + 1)) as bar:
-        for subject in subjects:
-            results += _measure(subject, tasks, config, bar)
-            if "tokens" in inputs:
+    with run.progress("evaluate", len(everybody) * (sum(task in tasks for task in TASKS) + 1)) as bar:
+        for subject in everybody:
+            results += _measure(subject, tasks, config, bar, run.notes)
+            if "tokens" in inputs and isinstance(subject, Subject):
                 check_tokens(inputs["tokens"], subject.tokenizer, inputs[f"models.{subject.label}"])
                 results += _held_out(subject.label, subject.model, inputs, run.seed)
             sampled = Sampling(config.max_tokens, config.preference_temperature)
@@ -91,13 +97,20 @@ def _tasks(inputs: Inputs) -> dict[str, list[Row]]:
     return tasks
 
 
-def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any) -> list[Result]:
+def _measure(
+    subject: Examinee, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any, notes: list[str]
+) -> list[Result]:
     """Every task's metric, how many refusals are bare, and the format of all chat replies together."""
     results, formats = [], []
     for task in TASKS:
         if task not in tasks:
             continue
-        outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
+        bar.advance(1)
+        try:
+            outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
+        except NotMeasured as reason:
+            notes.append(f"{subject.label}: {task} is not measured: {reason}")
+            continue
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
         results += [proportion(subject.label, task, metric, hits) for metric, hits in outcome.more.items() if hits]
         if task in FORMAT_TASKS:
@@ -105,7 +118,6 @@ def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: Evalu
         if task == "harmful":
             evasive = [is_evasive(answer.text) for answer in outcome.answers or []]
             results.append(proportion(subject.label, task, "evasive", evasive))
-        bar.advance(1)
     if formats:
         results.append(proportion(subject.label, "format", "followed", formats))
     return results
