@@ -22,7 +22,7 @@ HEADERS = {
 TITLES = {
     400: "This cannot be done",
     404: "There is nothing here",
-    405: "This address does not take that",
+    405: "Not for this address",
     409: "Changed",
 }
 

@@ -33,7 +33,7 @@ class Said(Strict):
     text: str = Field(max_length=100_000)
     model: str = Field(max_length=1000)
     finished: bool = True
-    sampling: dict[str, float | int | None] = {}
+    sampling: dict[str, float | int | None] = Field(default={})
 
 
 class ToRank(Strict):
