@@ -18,8 +18,11 @@ function open() {
   sheet = find("sheet"); busy = tied = false; chosen = 0; clearTimeout(timer); timer = 0;
   find("undo")?.addEventListener("click", undo);
   if (!sheet) return;
-  const draft = JSON.parse(sheet.dataset.draft);
+  let draft = JSON.parse(sheet.dataset.draft);
   revision = Number(sheet.dataset.revision);
+  const here = JSON.parse(sessionStorage.getItem(slot()) || "null");  // a reload may overtake the last draft on its way
+  const late = here && here.revision > revision;
+  if (late) draft = here.body;
   state = { ranking: draft.ranking || [], flags: draft.flags || {}, all_bad: draft.all_bad || false, reason: draft.reason || "" };
   client = draft.client_id || fresh();
   begun = performance.now() - 1000 * (draft.seconds || 0);
@@ -38,6 +41,7 @@ function open() {
   find("keys").addEventListener("click", () => help.showModal());
   sheet.addEventListener("submit", event => { event.preventDefault(); submit(); });
   show();
+  if (late) keep();
 }
 
 function show() {
@@ -84,12 +88,16 @@ function allBad() {
 }
 const changed = () => { show(); keep(); };
 const seconds = () => Math.round((performance.now() - begun) / 100) / 10;
-function keep() { clearTimeout(timer); timer = setTimeout(save, 250); }
+const slot = () => `sheet ${sheet.dataset.presentation}`;
+const body = () => ({ ...state, client_id: client, seconds: seconds() });
+function keep() {
+  sessionStorage.setItem(slot(), JSON.stringify({ revision: revision + 1, body: body() }));
+  clearTimeout(timer); timer = setTimeout(save, 250);
+}
 function save() {
   if (!timer || busy) return;
   clearTimeout(timer); timer = 0; revision += 1;
-  const body = { ...state, client_id: client, seconds: seconds() };
-  send("/rank/draft", { presentation: Number(sheet.dataset.presentation), body, revision }, { keepalive: true })
+  send("/rank/draft", { presentation: Number(sheet.dataset.presentation), body: body(), revision }, { keepalive: true })
     .catch(error => { said.textContent = `The draft is not kept: ${error.message}`; });
 }
 
@@ -105,6 +113,7 @@ async function decide(verdict) {
     const body = { presentation: Number(sheet.dataset.presentation), client_id: client, verdict };
     if (!verdict) Object.assign(body, { reason: state.reason, seconds: seconds() });
     await send("/rank/decide", body);
+    sessionStorage.removeItem(slot());
     await next(verdict ? "Stored." : "Skipped.");
   } catch (error) { busy = false; said.textContent = error.message; }
 }
