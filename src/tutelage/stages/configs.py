@@ -30,6 +30,8 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.companion.settings import MemoryConfig as MemoryConfig
+from tutelage.stages.companion.settings import PersonaConfig as PersonaConfig
 from tutelage.stages.constitutional.settings import ConstitutionConfig as ConstitutionConfig
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
