@@ -19,7 +19,7 @@ def recalled(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outco
     more: dict[str, list[bool]] = defaultdict(list)
     for row, hit in zip(rows, hits, strict=True):
         if "distance" in row["meta"]:
-            more[f"recall_at_{row['meta']['distance']}"].append(hit)
+            more[f"after_{row['meta']['distance']}/recall"].append(hit)
     return Outcome("recall" if more else "accuracy", hits, more=dict(sorted(more.items())))
 
 

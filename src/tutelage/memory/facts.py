@@ -9,11 +9,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from tutelage.memory.words import made_up, never_learnt
 from tutelage.sources.atlas.grammar import capitalised, expand
-from tutelage.sources.practice.made_up import made_up_of
-from tutelage.sources.practice.rows import is_held_out
 
-HELD_OUT_SHARE = 0.25  # of all values, real words and made-up ones
 MADE_UP_SHARE = 0.5  # of the values that can be made up
 _NAMES = ("person", "pet", "town")
 
@@ -68,7 +66,7 @@ def draw_of(sort: str, rng: random.Random, held_out: bool) -> str:
     """A name, a colour, a time …: of the side that is learnt, or of the one that never is."""
     values = tables()["values"]
     if sort in _NAMES and rng.random() < MADE_UP_SHARE:
-        return capitalised(made_up_of(rng, HELD_OUT_SHARE, held_out))
+        return capitalised(made_up(rng, held_out))
     while True:
         if sort == "time":
             drawn = f"{rng.choice(values['day'])} at {rng.choice(values['hour'])}"
@@ -76,7 +74,7 @@ def draw_of(sort: str, rng: random.Random, held_out: bool) -> str:
             drawn = str(rng.randint(10, 999))
         else:
             drawn = rng.choice(values[sort])
-        if is_held_out(drawn, HELD_OUT_SHARE) == held_out:
+        if never_learnt(drawn) == held_out:
             return drawn
 
 

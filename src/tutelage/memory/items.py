@@ -93,11 +93,11 @@ class Items:
         return item("memory_forget", gone.kind, said, asked)
 
     def session(self) -> Row:
-        """Facts told in one session, noted by the model at its end, and asked for in the next one."""
+        """Facts told in one session, noted by the model at its end, and two asked for in the next one."""
         facts = draw_facts(self.rng.randint(2, 3), self.rng, held_out=True)
         said = [text for fact in facts for text in (fact.told(self.rng), *self._talk(self.rng.randint(0, 1)))]
         values = [fact.value for fact in facts]
-        asked = [question(self.rng.choice(facts), values, self.rng)]
+        asked = [question(fact, values, self.rng) for fact in self.rng.sample(facts, 2)]
         return item("memory_session", facts[0].kind, [*said, REQUEST], asked, next=self._talk(1), told=values)
 
 

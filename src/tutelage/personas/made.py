@@ -9,11 +9,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from tutelage.memory.facts import HELD_OUT_SHARE, draw_of
+from tutelage.memory.facts import draw_of
+from tutelage.memory.words import made_up, never_learnt
 from tutelage.personas.cards import Card
 from tutelage.sources.atlas.grammar import capitalised
-from tutelage.sources.practice.made_up import made_up_of
-from tutelage.sources.practice.rows import is_held_out
 
 MADE_UP_SHARE = 0.3  # of greetings and closings
 
@@ -27,7 +26,15 @@ def tables() -> dict[str, Any]:
 
 
 def make_card(rng: random.Random, held_out: bool) -> Card:
-    """A card whose values are all learnt ones, or all ones that never are."""
+    """A card whose values are all learnt ones, or all ones that never are; no two of them are alike."""
+    while True:
+        card = _drawn(rng, held_out)
+        values = [card.name, card.origin or "", *card.likes, *card.dislikes, *card.facts.values()]
+        if len({value.casefold() for value in values}) == len(values):
+            return card
+
+
+def _drawn(rng: random.Random, held_out: bool) -> Card:
     liked = _some(tables()["liked"], 3, rng, held_out)
     facts = rng.sample(list(tables()["facts"]), rng.randint(1, 2))
     few = rng.randint(1, 2)
@@ -54,18 +61,18 @@ def other_name(card: Card, rng: random.Random, held_out: bool) -> str:
 
 
 def _some(words: Sequence[str], count: int, rng: random.Random, held_out: bool) -> list[str]:
-    return rng.sample([word for word in words if is_held_out(word, HELD_OUT_SHARE) == held_out], count)
+    return rng.sample([word for word in words if never_learnt(word) == held_out], count)
 
 
 def _phrase(parts: Sequence[str], rng: random.Random, held_out: bool) -> str:
     """A table's word, a text as it is, a table's word …: held out as a whole."""
     while True:
         phrase = "".join(rng.choice(tables()[part]) if part in tables() else part for part in parts)
-        if is_held_out(phrase, HELD_OUT_SHARE) == held_out:
+        if never_learnt(phrase) == held_out:
             return phrase
 
 
 def _manner(parts: Sequence[str], rng: random.Random, held_out: bool) -> str:
     if rng.random() < MADE_UP_SHARE:
-        return capitalised(made_up_of(rng, HELD_OUT_SHARE, held_out))
+        return capitalised(made_up(rng, held_out))
     return _phrase(parts, rng, held_out)

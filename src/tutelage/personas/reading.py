@@ -16,9 +16,9 @@ HINT = f"a card has {', '.join(Card.model_fields)}; docs/stages/persona.md shows
 
 
 def read_cards(paths: Sequence[Path]) -> list[Card]:
-    """The cards of all files, and of all `.yaml` files of folders. Raises DataError; a name in two files is one, too."""
+    """The cards of files and of folders of `.yaml` files. Raises DataError; a name in two files is one, too."""
     found: dict[str, tuple[Card, Path]] = {}
-    for path in (file for path in paths for file in _files(path)):
+    for path in [file for given in paths for file in _files(given)]:
         card = _read(path)
         if card.name in found:
             raise DataError(

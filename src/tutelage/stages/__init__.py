@@ -33,7 +33,7 @@ STAGES: dict[str, StageSpec] = {
     ),
     "memory": StageSpec(
         c.MemoryConfig,
-        {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        {"drill": A.CONVERSATIONS, "conversations": A.CONVERSATIONS, "tasks": A.TASKS},
         "Write conversations in which a user is to be remembered, and held-out items.",
     ),
     "persona": StageSpec(

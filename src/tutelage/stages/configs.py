@@ -368,7 +368,9 @@ class EvaluateConfig(StageConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
+    tasks: TasksInput | list[TasksInput] | None = Field(
+        default=None, description="Held-out items, of one stage or several."
+    )
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
     teacher: str | None = Field(

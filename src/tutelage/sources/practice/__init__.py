@@ -1,1 +1,1 @@
-"""Conversations to practise on: tool calls, generated and of data sets; what other practice is made of."""
+"""Conversations in which tools are called, to learn from and to be measured on: generated, and of data sets."""

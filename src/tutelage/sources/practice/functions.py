@@ -16,11 +16,11 @@ from importlib import resources
 from typing import Any
 
 from tutelage.sources.atlas.grammar import expand
-from tutelage.sources.practice.made_up import made_up
 from tutelage.sources.practice.rows import Row, conversation, is_held_out, item, row_hash
 from tutelage.tools.calls import ToolCall
 
 HELD_OUT_SHARE = 0.25  # of the things
+_SYLLABLES = ("ba", "ki", "lo", "mer", "nu", "pa", "ri", "sol", "ta", "vim", "zor", "fen", "gal", "hin", "dro", "tes")
 
 
 @cache
@@ -82,6 +82,10 @@ def things(held_out: bool) -> list[str]:
     return [thing for thing in tables()["things"] if is_held_out(thing, HELD_OUT_SHARE) == held_out]
 
 
+def _made_up(rng: random.Random) -> str:
+    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
+
+
 def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int) -> list[Practised]:
     """The tool wanted among others in a random order: of the same thing, of the same verb, of neither."""
     verbs = list(tables()["verbs"])
@@ -98,7 +102,7 @@ def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int
 
 
 def _draw(rng: random.Random, pool: Sequence[str], made_up_share: float) -> Practised:
-    thing = made_up(rng) if rng.random() < made_up_share else rng.choice(pool)
+    thing = _made_up(rng) if rng.random() < made_up_share else rng.choice(pool)
     return practised(rng.choice(list(tables()["verbs"])), thing)
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tutelage.run.artifacts import ConversationsInput
+from tutelage.run.artifacts import ConversationsInput, CorpusInput
 from tutelage.run.config import StageConfig
 
 _PLAIN = "Conversations whose short exchanges are the talk of other things; without it, a few of our own."
@@ -17,6 +17,10 @@ class MemoryConfig(StageConfig):
 
     stage: Literal["memory"] = "memory"
     plain: ConversationsInput | None = Field(default=None, description=_PLAIN)
+    words: CorpusInput | None = Field(
+        default=None, description="Text whose words are copied in the drill, beside made-up ones."
+    )
+    drill: int = Field(default=10000, ge=0, description="Short conversations of copying and looking up, to begin with.")
     conversations: int = Field(default=12000, ge=1, description="Conversations to learn from.")
     max_turns: int = Field(default=12, ge=4, description="Turns of the user in one of them, at most.")
     max_facts: int = Field(default=5, ge=1, le=10, description="Facts that are known at once, at most.")
