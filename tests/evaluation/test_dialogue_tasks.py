@@ -1,4 +1,4 @@
-"""Measures of memory and persona: only who remembers, and stays who it is, scores; parrots, evaders and givers-in do not."""
+"""Measures of memory and persona: who remembers and stays who it is scores; parrots, evaders and givers-in do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured on memory and persona: the model gives every reply of a conversation, only the user's turns are set."""
+"""What is measured on memory and persona: the user's turns are set, and the model gives every reply."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def denied(text: str, name: str) -> str:
 
 
 def answers(reply: str, expected: Mapping[str, Any]) -> bool:
-    """A reply names all that is `right` and nothing that is `wrong` (other than to deny it); with `quiet`, it declines."""
+    """A reply names all that is `right`, nothing that is `wrong` (but to deny it); with `quiet`, it declines."""
     named = all(mentions(reply, value) for value in expected.get("right", ()))
     taken = any(mentions(denied(reply, value), value) for value in expected.get("wrong", ()))
     silent = SILENT.search(reply) is not None or is_refusal(reply)

@@ -1,26 +1,20 @@
 """The drill before memory: to say after somebody, and to look up which word belongs to which.
 
-Remembering is copying from far back. A small model learns that from many copies of any words at all, not from a few names.
+Remembering is copying from far back. A small model learns that from many copies of any words at all, not from names.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from tutelage.memory.words import made_up
+from tutelage.memory.words import Words
 from tutelage.sources.practice.rows import Row, row_hash
 
 _SAY = ("Say after me: {w}", "Repeat: {w}", "Say: {w}")
 
 
-def drawn_word(rng: random.Random, words: Sequence[str]) -> str:
-    """A word of the text, or a made-up one, with a capital or without."""
-    word = rng.choice(words) if words and rng.random() < 0.6 else made_up(rng, held_out=False)
-    return word.capitalize() if rng.random() < 0.5 else word
-
-
-def conversations(count: int, words: Sequence[str], seed: int) -> Iterator[Row]:
+def conversations(count: int, words: Words, seed: int) -> Iterator[Row]:
     """`count` short conversations of two to four exchanges."""
     rng = random.Random(f"{seed}/drill")
     for _ in range(count):
@@ -30,22 +24,22 @@ def conversations(count: int, words: Sequence[str], seed: int) -> Iterator[Row]:
         yield {"id": row_hash(messages), "messages": messages, "source": "memory", "tags": ["drill"]}
 
 
-def _after_me(rng: random.Random, words: Sequence[str]) -> list[Row]:
-    said = " ".join(drawn_word(rng, words) for _ in range(rng.randint(3, 10)))
+def _after_me(rng: random.Random, words: Words) -> list[Row]:
+    said = " ".join(words.draw(rng) for _ in range(rng.randint(3, 10)))
     return [
         {"role": "user", "content": rng.choice(_SAY).format(w=said)},
         {"role": "assistant", "content": said},
     ]
 
 
-def _look_up(rng: random.Random, words: Sequence[str]) -> list[Row]:
+def _look_up(rng: random.Random, words: Words) -> list[Row]:
     """Pairs of words, of which two are asked for in another order."""
     names: list[str] = []
     while len(names) < rng.randint(2, 5):
-        name = drawn_word(rng, words)
+        name = words.draw(rng)
         if name not in names:
             names.append(name)
-    pairs = {name: drawn_word(rng, words) for name in names}
+    pairs = {name: words.draw(rng) for name in names}
     told = " ".join(f"My {name} is {value}." for name, value in pairs.items())
     messages = [{"role": "user", "content": told}, {"role": "assistant", "content": "I will remember that."}]
     for name in rng.sample(names, 2):

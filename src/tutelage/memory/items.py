@@ -1,8 +1,8 @@
 """Held-out items: values, wordings of questions and small talk that were never learnt.
 
-The turns of an item are the user's alone: the model under evaluation gives every reply. `meta.asked` are questions, each
-put by itself at the end; `answer` "" means that it cannot be known. An item that must not be known is asked together
-with one that must, so that neither knowing nothing nor guessing always counts.
+The turns of an item are the user's alone: the model under evaluation gives every reply. `meta.asked` are questions,
+each put by itself at the end; `answer` "" means that it cannot be known. What must not be known is asked together with
+something that must, so that neither knowing nothing nor guessing counts.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def conversations(count: int, cards: Cards, talk: Sequence[Talk], max_turns: int
 
 
 def preferences(count: int, cards: Cards, talk: Sequence[Talk], validation_share: float, seed: int) -> Iterator[Row]:
-    """`count` pairs: under an attempt of a kind that is learnt, the reply that keeps to the card, and one that does not.
+    """`count` pairs: under an attempt of a kind that is learnt, a reply that keeps to the card, and one that does not.
 
     Giving in is to claim what the attempt wants, to say what is never spoken of, or to drop the manner.
     """

@@ -1,8 +1,8 @@
-"""Held-out items on cards of which nothing was learnt: questions in wordings, and attempts of kinds, never learnt either.
+"""Held-out items: cards, wordings of questions and kinds of attempts that were never learnt.
 
-The turns of an item are the user's alone, and the model under evaluation gives every reply. `meta.expected` has for each
-turn what its reply must name (`right`), and what it must not (`wrong`); a turn without an entry may be answered anyhow, but
-in the persona's manner.
+The turns of an item are the user's alone, and the model under evaluation gives every reply. `meta.expected` has for
+each turn what its reply must name (`right`), and what it must not (`wrong`); a turn with an empty entry may be answered
+anyhow, but in the persona's manner.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a chat remembers of its user from one session to the next: the model writes it down, the user may look and edit."""
+"""What a chat remembers of its user from one session to the next: the model writes it, the user may look and edit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Remembering:
         return "\n".join(self.session.notes) or "nothing is remembered"
 
     def forget(self, text: str) -> str:
-        """Strike every note that holds a text, from the file too, and keep it from being noted again. DataError if none."""
+        """Strike every note that holds a text, from the file too; it is not noted again. DataError if there is none."""
         if not text:
             raise DataError("/forget: what is to be forgotten?", hint="for example /forget name")
         left = [note for note in self.session.notes if text.casefold() not in note.casefold()]
