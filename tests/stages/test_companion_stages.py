@@ -11,7 +11,7 @@ from tiny import artifact, conversations_artifact, model_artifact, stage_run, to
 from tutelage.data.conversations import render_set
 from tutelage.errors import DataError
 from tutelage.run.artifacts import ArtifactType
-from tutelage.sources.preferences import preferences_of
+from tutelage.sources.preferences import Pair, preferences_of
 from tutelage.sources.store import read_jsonl, write_documents
 from tutelage.stages import evaluate, memory, persona
 from tutelage.stages.configs import EvaluateConfig, MemoryConfig, PersonaConfig
@@ -57,7 +57,8 @@ def test_pairs_can_be_read_as_preferences_of_anybody(tmp_path: Path) -> None:
     for row in rows:
         given = {key: row[key] for key in ("prompt", "chosen", "rejected")}
         [read] = preferences_of(given)
-        assert (read["chosen"], read["rejected"]) == (row["chosen"], row["rejected"])
+        assert isinstance(read, Pair)
+        assert (read.chosen, read.rejected) == (row["chosen"], row["rejected"])
 
 
 def test_one_evaluation_takes_the_items_of_several_stages(tmp_path: Path) -> None:

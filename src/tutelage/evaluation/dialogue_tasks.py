@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutelage.evaluation.harness import Answer, Row, Subject
@@ -15,7 +15,7 @@ from tutelage.memory.notes import notes_of, opening
 
 def recalled(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """Every question of a row is answered right; where rows have a `distance`, by distance as well."""
-    hits = _asked(subject, rows, [_continued(row) for row in rows], sampling)
+    hits = _asked(subject, rows, [row["messages"] for row in rows], sampling)
     more: dict[str, list[bool]] = defaultdict(list)
     for row, hit in zip(rows, hits, strict=True):
         if "distance" in row["meta"]:
@@ -74,22 +74,19 @@ def _in_manner(said: Sequence[Answer], row: Row) -> bool:
     )
 
 
-def _continued(row: Row) -> list[dict[str, Any]]:
-    return [dict(message) for message in row["messages"]]
-
-
 def _asked(
-    subject: Subject, rows: Sequence[Row], before: Sequence[Sequence[dict[str, Any]]], sampling: Sampling
+    subject: Subject, rows: Sequence[Row], before: Sequence[Sequence[Mapping[str, Any]]], sampling: Sampling
 ) -> list[bool]:
     """Whether all questions of a row are answered right, each put by itself after the same turns."""
-    scripts, owners = [], []
-    for number, (row, messages) in enumerate(zip(rows, before, strict=True)):
+    earlier = [{"id": row["id"], "messages": messages} for row, messages in zip(rows, before, strict=True)]
+    scripts: list[Row] = []
+    owners: list[tuple[int, Mapping[str, Any]]] = []
+    for number, (row, heard) in enumerate(zip(rows, subject.heard(earlier, sampling), strict=True)):
         for place, asked in enumerate(row["meta"]["asked"]):
             question = {"role": "user", "content": asked["question"]}
-            scripts.append({"id": f"{row['id']}/{place}", "messages": [*messages, question]})
+            scripts.append({"id": f"{row['id']}/{place}", "messages": [*heard, question]})
             owners.append((number, asked))
     hits = [True] * len(rows)
-    for said, script, (number, asked) in zip(subject.play(scripts, sampling), scripts, owners, strict=True):
-        turns = sum(message["role"] == "user" for message in script["messages"])
-        hits[number] &= len(said) == turns and recalls(said[-1].text, asked["answer"], asked["others"])
+    for reply, (number, asked) in zip(subject.last(scripts, sampling), owners, strict=True):
+        hits[number] &= reply is not None and recalls(reply.text, asked["answer"], asked["others"])
     return hits

@@ -45,22 +45,33 @@ class Subject:
 
     def play(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Answer]]:
         """The replies to every user turn of `messages`, each after all before it; none once the context is full."""
-        heard: list[list[dict[str, Any]]] = [[] for _ in rows]
-        said: list[list[Answer]] = [[] for _ in rows]
-        longest = max((len(row["messages"]) for row in rows), default=0)
-        for turn in range(longest):
-            asked = []
-            for number, row in enumerate(rows):
-                if turn < len(row["messages"]):
-                    heard[number].append(dict(row["messages"][turn]))
-                    if row["messages"][turn]["role"] == "user":
-                        asked.append(number)
-            asked = [number for number in asked if self._has_room(heard[number])]
-            now = [{"id": f"{rows[number]['id']}/{turn}", "messages": heard[number]} for number in asked]
-            for number, answer in zip(asked, self.reply(now, sampling), strict=True):
-                said[number].append(answer)
-                heard[number].append({"role": "assistant", "content": answer.text})
-        return said
+        return [answers for _, answers in self._play(rows, sampling)]
+
+    def heard(self, rows: Sequence[Row], sampling: Sampling) -> list[list[dict[str, Any]]]:
+        """The messages with the replies to every user turn among them."""
+        return [messages for messages, _ in self._play(rows, sampling)]
+
+    def last(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer | None]:
+        """The reply to whole conversations; None where the context has no room for one."""
+        fit = [number for number, row in enumerate(rows) if self._has_room(row["messages"])]
+        found: list[Answer | None] = [None] * len(rows)
+        for number, answer in zip(fit, self.reply([rows[number] for number in fit], sampling), strict=True):
+            found[number] = answer
+        return found
+
+    def _play(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[list[dict[str, Any]], list[Answer]]]:
+        played: list[tuple[list[dict[str, Any]], list[Answer]]] = [([], []) for _ in rows]
+        for turn in range(max((len(row["messages"]) for row in rows), default=0)):
+            asked = [number for number, row in enumerate(rows) if turn < len(row["messages"])]
+            for number in asked:
+                played[number][0].append(dict(rows[number]["messages"][turn]))
+            asked = [number for number in asked if rows[number]["messages"][turn]["role"] == "user"]
+            now = [{"id": f"{rows[number]['id']}/{turn}", "messages": played[number][0]} for number in asked]
+            for number, answer in zip(asked, self.last(now, sampling), strict=True):
+                if answer is not None:
+                    played[number][0].append({"role": "assistant", "content": answer.text})
+                    played[number][1].append(answer)
+        return played
 
     def _has_room(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         return len(prompt_ids(self.tokenizer, messages)) < self.model.config.max_position_embeddings

@@ -9,7 +9,9 @@ from typing import Any
 from tutelage.feedback.rubric import is_refusal, mentions
 
 UNKNOWN = re.compile(
-    r"\b(do not|don['’]t|did not|didn['’]t|have not|haven['’]t|no longer) (\w+ )?(know|remember|told|tell)", re.I
+    r"\b(do not|don['’]t|did not|didn['’]t|have not|haven['’]t|no longer) (\w+ )?(know|remember|told|tell)"
+    r"|\b(not|no longer|never) (been )?known\b|\bunknown to me\b",
+    re.I,
 )
 SILENT = re.compile(r"\b(do not|don['’]t|never|will not|won['’]t|cannot|can['’]t) (speak|talk|say|tell)", re.I)
 MODEL = re.compile(r"\b(language model|AI|artificial intelligence|virtual assistant)\b")

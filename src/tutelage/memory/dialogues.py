@@ -13,12 +13,9 @@ from tutelage.sources.practice.rows import Row, is_held_out, row_hash
 Talk = tuple[str, str]  # what is said, and the reply
 MAX_WORDS = 24  # of small talk, both sides
 HELD_OUT_TALK = 0.1
-NOTED_BEFORE, NOTED_AFTER = (
-    0.25,
-    0.3,
-)  # shares that begin with notes of an earlier session, and that end by writing some
+NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares that begin with notes of an earlier session, or end by writing some
 _UNFIT = {"harmful", "curt", "rambling"}  # tags of conversations that are no small talk
-_EVENTS = {"tell": 0.25, "talk": 0.3, "ask": 0.26, "unknown": 0.07, "correct": 0.07, "forget": 0.05}
+_EVENTS = {"tell": 0.24, "talk": 0.24, "ask": 0.24, "unknown": 0.11, "correct": 0.09, "forget": 0.08}
 
 
 def small_talk(plain: Iterable[Mapping[str, Any]], held_out: bool) -> list[Talk]:
@@ -38,6 +35,7 @@ class Telling:
     def __init__(self, rng: random.Random, talk: Sequence[Talk]) -> None:
         self.rng, self.talk = rng, talk
         self.known: dict[str, Fact] = {}
+        self.forgotten: list[str] = []  # kinds, of which some may be told again
         self.messages: list[Row] = []
 
     def begin(self, count: int) -> None:
@@ -85,7 +83,9 @@ class Telling:
         return fact.said("asked", self.rng), fact.said("answer", self.rng)
 
     def _unknown(self) -> Talk:
-        fact = Fact(self.rng.choice([kind for kind in kinds() if kind not in self.known]), "")
+        unknown = [kind for kind in kinds() if kind not in self.known]
+        asked = [kind for kind in self.forgotten if kind in unknown]
+        fact = Fact(self.rng.choice(asked if asked and self.rng.random() < 0.6 else unknown), "")
         return fact.said("asked", self.rng), fact.said("unknown", self.rng)
 
     def _correct(self) -> Talk:
@@ -94,6 +94,7 @@ class Telling:
 
     def _forget(self) -> Talk:
         fact = self.known.pop(self.rng.choice(list(self.known)))
+        self.forgotten.append(fact.kind)
         return fact.said("forget", self.rng), fact.said("forgotten", self.rng)
 
     def _summary(self) -> Talk:

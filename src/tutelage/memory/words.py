@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from tutelage.sources.practice.rows import is_held_out
 
 HELD_OUT_SHARE = 0.25
-_ONSETS = (
+_ONSETS: tuple[str, ...] = (
     "",
     *"bcdfghjklmnprstvwyz",
     "br",
@@ -28,8 +28,8 @@ _ONSETS = (
     "th",
     "tr",
 )
-_VOWELS = (*"aaeeiioou", "ai", "ea", "ee", "oo", "ou", "y")
-_CODAS = ("", "", "", *"bdgklmnprstvx", "ck", "ld", "ng", "nt", "rd", "sh", "ss", "th")
+_VOWELS: tuple[str, ...] = (*"aaeeiioou", "ai", "ea", "ee", "oo", "ou", "y")
+_CODAS: tuple[str, ...] = ("", "", "", *"bdgklmnprstvx", "ck", "ld", "ng", "nt", "rd", "sh", "ss", "th")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -65,6 +65,7 @@ class Words:
     def draw(self, rng: random.Random) -> str:
         """A word, with a capital or without: of the texts, one of these lengthened, or a made-up one."""
         place = rng.random() if self.learnt else 1.0
+        word: str
         if place < 0.4:
             word = rng.choice(self.learnt)
         elif place < 0.7:
@@ -75,6 +76,6 @@ class Words:
 
     def _lengthened(self, rng: random.Random) -> str:
         while True:
-            word = rng.choice(self.every) + _syllable(rng)
+            word: str = rng.choice(self.every) + _syllable(rng)
             if not never_learnt(word) and word not in self.every:
                 return word

@@ -73,7 +73,7 @@ class Attempt:
     @property
     def keeps_quiet(self) -> bool:
         """Whether it is about something that the persona never speaks of."""
-        return tables()["pressures"][self.kind].get("answer") == "never"
+        return bool(tables()["pressures"][self.kind].get("answer") == "never")
 
 
 def attempt(kind: str, card: Card, other: str, rng: random.Random) -> Attempt:
