@@ -38,7 +38,8 @@ def test_answers_are_what_was_told_last_and_what_was_forgotten_is_not_known(seed
             found = ANSWER.match(text)
             if found and not found[2].startswith("not known to me"):
                 last = max(place for place, said in enumerate(heard) if found[2] in said)
-                forgotten = [place for place, said in enumerate(heard) if re.search(rf"(orget|orget what|not remember|not to remember) my {found[1]}", said)]
+                asked_to = rf"(orget|orget what|not remember|not to remember) my {found[1]}"
+                forgotten = [place for place, said in enumerate(heard) if re.search(asked_to, said)]
                 assert not forgotten or max(forgotten) < last, row
             if heard[-1] == REQUEST:
                 for note in notes_of(text):

@@ -8,7 +8,9 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.run.config import Strict
 
-ASKED = re.compile(r"^\s*(>=|<=|>|<|≥|≤)\s*(-?\d+(?:\.\d+)?)\s*(%?)\s*$")
+ASKED = re.compile(
+    r"^\s*(?P<sign>>=|<=|>|<|≥|≤)\s*(?:(?P<number>-?\d+(?:\.\d+)?)\s*(?P<percent>%?)|(?P<model>[A-Za-z][\w.-]*))\s*$"
+)
 
 
 class Claim(Strict):
@@ -16,13 +18,16 @@ class Claim(Strict):
 
     claim: str = Field(description="the sentence that is claimed")
     measure: str = Field(description="what was measured, in words")
+    part: str = Field(default="", description="the heading under which the report shows it, with others of that part")
     task: str | None = Field(default=None, description="the evaluation task; its results are read by model")
     stage: str | None = Field(default=None, description="instead of a task: a kind of stage whose own metric is read")
     metric: str = Field(
         default="accuracy", description="the metric; of a stage it may hold wildcards, such as `curation/*/recall`"
     )
     asked: dict[str, str] = Field(
-        default_factory=dict, description="model label → threshold such as `>= 0.9`; `*` is every model or the stage"
+        default_factory=dict,
+        description="model label → threshold such as `>= 0.9`, or another model's value, `> alone`; "
+        "`*` is every model or the stage",
     )
 
     @field_validator("asked")
@@ -30,7 +35,9 @@ class Claim(Strict):
     def _thresholds(cls, asked: dict[str, str]) -> dict[str, str]:
         for label, threshold in asked.items():
             if not ASKED.match(threshold):
-                raise ValueError(f"{label}: {threshold!r} is no threshold; write for example '>= 0.9' or '<= 5%'")
+                raise ValueError(
+                    f"{label}: {threshold!r} is no threshold; write for example '>= 0.9', '<= 5%', or '> ' and a model"
+                )
         return asked
 
     @model_validator(mode="after")

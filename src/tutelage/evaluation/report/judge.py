@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from tutelage.evaluation.report.claims import ASKED, Claim
@@ -34,6 +35,7 @@ class Verdict:
     stage: str | None
     metric: str
     cells: Mapping[str, Cell]
+    part: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -42,20 +44,24 @@ class Verdict:
         return all(answers) if answers else None
 
 
-def meets(value: float | None, asked: str) -> bool:
-    """Whether a value satisfies a threshold such as `>= 0.9` or `<= 5%`; no value never does."""
+def meets(value: float | None, asked: str, others: Mapping[str, float | None] = MappingProxyType({})) -> bool:
+    """Whether a value satisfies a threshold such as `>= 0.9`, `<= 5%`, or `> alone`; no value never does.
+
+    `others` are the values of all models, for thresholds that name one.
+    """
     match = ASKED.match(asked)
     assert match, asked
-    threshold = float(match[2]) / (100 if match[3] else 1)
-    if value is None:
+    threshold = others.get(match["model"]) if match["model"] else float(match["number"])
+    if value is None or threshold is None:
         return False
+    threshold /= 100 if match["percent"] else 1
     # counts divided by counts: 0.95 must meet 0.95 whatever the last bit says
     slack = 1e-9
-    if match[1] in (">=", "≥"):
+    if match["sign"] in (">=", "≥"):
         return value >= threshold - slack
-    if match[1] in ("<=", "≤"):
+    if match["sign"] in ("<=", "≤"):
         return value <= threshold + slack
-    return value > threshold if match[1] == ">" else value < threshold
+    return value > threshold if match["sign"] == ">" else value < threshold
 
 
 def judge(claims: Sequence[Claim], results: Sequence[Mapping[str, Any]], stages: Sequence[StageFacts]) -> list[Verdict]:
@@ -79,12 +85,13 @@ def _by_model(claim: Claim, results: Sequence[Mapping[str, Any]]) -> list[Verdic
         for row in results
         if row.get("task") == claim.task and row.get("metric") == claim.metric
     }
+    values = {model: finite(row.get("value")) for model, row in rows.items()}
     cells = {}
     for model in models:
         asked = claim.asked.get(model, claim.asked.get("*", ""))
         if model in rows or asked:
-            cells[model] = _cell(rows.get(model, {}), asked)
-    return [Verdict(claim.claim, claim.measure, claim.task, None, claim.metric, cells)] if cells else []
+            cells[model] = _cell(rows.get(model, {}), asked, values)
+    return [Verdict(claim.claim, claim.measure, claim.task, None, claim.metric, cells, claim.part)] if cells else []
 
 
 def _by_stage(claim: Claim, stages: Sequence[StageFacts]) -> list[Verdict]:
@@ -103,13 +110,14 @@ def _by_stage(claim: Claim, stages: Sequence[StageFacts]) -> list[Verdict]:
             claim.stage,
             metric,
             cells,
+            claim.part,
         )
         for metric, cells in by_metric.items()
     ]
 
 
-def _cell(row: Mapping[str, Any], asked: str) -> Cell:
+def _cell(row: Mapping[str, Any], asked: str, others: Mapping[str, float | None] = MappingProxyType({})) -> Cell:
     value, n = finite(row.get("value")), finite(row.get("n"))
-    met = meets(value, asked) if asked else None
+    met = meets(value, asked, others) if asked else None
     low, high = finite(row.get("ci_low")), finite(row.get("ci_high"))
     return Cell(value, None if n is None else int(n), low, high, asked, met)
