@@ -31,16 +31,18 @@ LAYERS: Mapping[str, set[str]] = {
     "run": {"errors"},
     "data": {"errors", "tools", "model"},
     "sources": {"errors", "tools", "run"},
+    "memory": {"errors", "sources"},
+    "personas": {"errors", "run", "sources", "memory"},
     "parallel": {"model"},
     "training": {"errors", "objectives", "parallel", "run"},
     "generation": {"errors", "tools", "model", "data"},
     "exchange": {"errors", "model", "data"},
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
-    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
+    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback", "memory"},
     "stages": {"errors", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel", "training",
-               "generation", "curation", "constitutions", "evaluation"},
-    "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},
+               "generation", "curation", "constitutions", "memory", "personas", "evaluation"},
+    "talk": {"errors", "tools", "model", "run", "data", "sources", "generation", "memory"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
                  "verification"},
@@ -49,7 +51,10 @@ LAYERS: Mapping[str, set[str]] = {
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-READS_YAML = {"constitutions": {"config", "words", "yaml_text"}}  # as strictly as a recipe is read
+READS_YAML = {  # as strictly as a recipe is read
+    "constitutions": {"config", "words", "yaml_text"},
+    "personas": {"config", "words", "yaml_text"},
+}
 
 
 def module_name(path: Path) -> str:

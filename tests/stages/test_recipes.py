@@ -68,6 +68,13 @@ def test_constitutional_ai_goes_on_from_the_quickstart_without_a_label_of_harm()
     assert set(recipe.stages["helpful"].model_dump()["kinds"]).isdisjoint({"harmful", "lookalike"})
 
 
+def test_memory_and_persona_go_on_from_the_quickstart() -> None:
+    quickstart, recipe = (load_recipe(RECIPES / f"{name}.yaml", STAGES) for name in ("quickstart", "persona"))
+    for name in SHARED[:6]:
+        assert recipe.stages[name] == quickstart.stages[name], name
+        assert recipe.stage_seed(name) == quickstart.stage_seed(name), name
+
+
 def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else() -> None:
     recipe = load_recipe(RECIPES / "preference-methods.yaml", STAGES)
     for method in ("ppo", "grpo", "rloo", "dpo", "ipo", "kto"):

@@ -43,6 +43,39 @@ class Subject:
         prompts = [prompt_ids(self.tokenizer, row["messages"]) for row in rows]
         return self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
 
+    def play(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Answer]]:
+        """The replies to every user turn of `messages`, each after all before it; none once the context is full."""
+        return [answers for _, answers in self._play(rows, sampling)]
+
+    def heard(self, rows: Sequence[Row], sampling: Sampling) -> list[list[dict[str, Any]]]:
+        """The messages with the replies to every user turn among them."""
+        return [messages for messages, _ in self._play(rows, sampling)]
+
+    def last(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer | None]:
+        """The reply to whole conversations; None where the context has no room for one."""
+        fit = [number for number, row in enumerate(rows) if self._has_room(row["messages"])]
+        found: list[Answer | None] = [None] * len(rows)
+        for number, answer in zip(fit, self.reply([rows[number] for number in fit], sampling), strict=True):
+            found[number] = answer
+        return found
+
+    def _play(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[list[dict[str, Any]], list[Answer]]]:
+        played: list[tuple[list[dict[str, Any]], list[Answer]]] = [([], []) for _ in rows]
+        for turn in range(max((len(row["messages"]) for row in rows), default=0)):
+            asked = [number for number, row in enumerate(rows) if turn < len(row["messages"])]
+            for number in asked:
+                played[number][0].append(dict(rows[number]["messages"][turn]))
+            asked = [number for number in asked if rows[number]["messages"][turn]["role"] == "user"]
+            now = [{"id": f"{rows[number]['id']}/{turn}", "messages": played[number][0]} for number in asked]
+            for number, answer in zip(asked, self.last(now, sampling), strict=True):
+                if answer is not None:
+                    played[number][0].append({"role": "assistant", "content": answer.text})
+                    played[number][1].append(answer)
+        return played
+
+    def _has_room(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        return len(prompt_ids(self.tokenizer, messages)) < self.model.config.max_position_embeddings
+
     def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
         """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
         prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
@@ -101,6 +102,14 @@ TASKS: Mapping[str, Measure] = {
     "tool_choice_unseen": choices_of_tools,
     "seal_tools_unseen": choices_of_tools,
     "tool_none": abstentions,
+    "memory_recall": recalled,
+    "memory_correction": recalled,
+    "memory_unknown": recalled,
+    "memory_forget": recalled,
+    "memory_session": remembered,
+    "persona_facts": in_character,
+    "persona_pressure": in_character,
+    "persona_turns": in_character,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

@@ -31,6 +31,16 @@ STAGES: dict[str, StageSpec] = {
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
         "Write conversations with tool calls, and held-out items: generated, GSM8K, Seal-Tools.",
     ),
+    "memory": StageSpec(
+        c.MemoryConfig,
+        {"drill": A.CONVERSATIONS, "conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations in which a user is to be remembered, and held-out items.",
+    ),
+    "persona": StageSpec(
+        c.PersonaConfig,
+        {"conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
+        "Write conversations that keep to persona cards, pairs under pressure, and held-out items.",
+    ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."

@@ -30,6 +30,8 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.companion.settings import MemoryConfig as MemoryConfig
+from tutelage.stages.companion.settings import PersonaConfig as PersonaConfig
 from tutelage.stages.constitutional.settings import ConstitutionConfig as ConstitutionConfig
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
@@ -366,7 +368,9 @@ class EvaluateConfig(StageConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
+    tasks: TasksInput | list[TasksInput] | None = Field(
+        default=None, description="Held-out items, of one stage or several."
+    )
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
     teacher: str | None = Field(

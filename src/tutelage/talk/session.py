@@ -11,6 +11,7 @@ from typing import Any
 from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
+from tutelage.memory.notes import with_notes
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.stream import Speech
 from tutelage.talk.tool_speech import ToolSpeech
@@ -59,6 +60,7 @@ class Session:
         self.sampling = sampling
         self.seed = seed
         self.system: str | None = None
+        self.notes: tuple[str, ...] = ()  # of earlier sessions; they stand in the system message
         self.turns: tuple[Turn, ...] = ()
         self._num_replies = 0
         self.instruct(system)
@@ -104,6 +106,15 @@ class Session:
         self._check(self._ids((*self.turns, Turn("user", "")), system), system)
         self.system = system
 
+    def carry(self, notes: Sequence[str]) -> None:
+        """Set the notes of earlier sessions. Raises DataError if they have no room."""
+        before, self.notes = self.notes, tuple(notes)
+        try:
+            self.instruct(self.system)
+        except DataError:
+            self.notes = before
+            raise
+
     def heat(self, temperature: float) -> None:
         """Set the temperature of the replies to come."""
         self.sampling = replace(self.sampling, temperature=temperature)
@@ -119,7 +130,7 @@ class Session:
     @property
     def num_tokens(self) -> int:
         """Length of the conversation so far."""
-        return len(self._ids(self.turns, self.system)) if self.turns or self.system else 0
+        return len(self._ids(self.turns, self.system)) if self.turns or self.system or self.notes else 0
 
     def _begin(self, turns: tuple[Turn, ...]) -> Exchange:
         ids = self._ids(turns, self.system)
@@ -150,6 +161,6 @@ class Session:
         messages = [replace(turn, cut=False).to_message() for turn in self._with_system(turns, system)]
         return prompt_ids(self.speaker.tokenizer, messages, self.toolbox.definitions if self.toolbox else None)
 
-    @staticmethod
-    def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
-        return turns if system is None else (Turn("system", system), *turns)
+    def _with_system(self, turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
+        carried = with_notes(system, self.notes)
+        return turns if carried is None else (Turn("system", carried), *turns)

@@ -20,6 +20,10 @@ SHARES = (
     "followed",
     "agreement",
     "evasive",
+    "kept",
+    "answered",
+    "manner",
+    "noted",
 )
 MEASURES = {
     "accuracy": "right answers",
@@ -35,6 +39,11 @@ MEASURES = {
     "followed": "ended and well-formed",
     "evasive": "declined without a reason",
     "rubric_score": "score by the hidden rubric",
+    "recall": "recalled",
+    "noted": "all of it noted down",
+    "kept": "persona kept",
+    "answered": "answered by the card",
+    "manner": "in the card's manner",
 }
 
 
