@@ -16,7 +16,7 @@ from tutelage.memory import dialogues, drill, items
 from tutelage.memory.facts import tables
 from tutelage.memory.file import read_notes, write_notes
 from tutelage.memory.notes import NOTHING, REQUEST, as_reply, notes_of, opening, with_notes
-from tutelage.memory.words import Words, made_up, never_learnt
+from tutelage.sources.practice.words import Words, made_up, never_learnt
 
 TALK, HELD_TALK = dialogues.small_talk([], held_out=False), dialogues.small_talk([], held_out=True)
 ANSWER = re.compile(r"^Your (.+?) is ([^.]+)\.")

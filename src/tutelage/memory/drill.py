@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from tutelage.memory.words import Words
 from tutelage.sources.practice.rows import Row, row_hash
+from tutelage.sources.practice.words import Words
 
 _SAY = ("Say after me: {w}", "Repeat: {w}", "Say: {w}")
 

@@ -9,8 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from tutelage.memory.words import made_up, never_learnt
 from tutelage.sources.atlas.grammar import capitalised, expand
+from tutelage.sources.practice.words import made_up, never_learnt
 
 MADE_UP_SHARE = 0.5  # of the values that can be made up
 _NAMES = ("person", "pet", "town")

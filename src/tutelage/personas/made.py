@@ -10,9 +10,9 @@ from importlib import resources
 from typing import Any
 
 from tutelage.memory.facts import draw_of
-from tutelage.memory.words import made_up, never_learnt
 from tutelage.personas.cards import Card
 from tutelage.sources.atlas.grammar import capitalised
+from tutelage.sources.practice.words import made_up, never_learnt
 
 MADE_UP_SHARE = 0.3  # of greetings and closings
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from tutelage.memory import dialogues, drill, items
-from tutelage.memory.words import Words
 from tutelage.run.stage import Inputs, StageRun
-from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
+from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.configs import MemoryConfig
-
-LEAST = 3  # times that a word must occur in the text: rarer ones are mostly errors
+from tutelage.stages.replying.inputs import words_of
 
 
 def run(config: MemoryConfig, inputs: Inputs, run: StageRun) -> None:
     """Write conversations to learn from and held-out items."""
     plain = list(read_jsonl(inputs["plain"].path / "conversations.jsonl")) if "plain" in inputs else []
-    texts = read_documents(inputs["words"].path).column("text").to_pylist() if "words" in inputs else []
-    copied = drill.conversations(config.drill, Words(texts, LEAST), run.seed)
+    copied = drill.conversations(config.drill, words_of(inputs), run.seed)
     run.metrics["drill"] = write_jsonl(run.directory / "drill" / "conversations.jsonl", copied)
     talk = dialogues.small_talk(plain, held_out=False)
     rows = dialogues.conversations(config.conversations, talk, config.max_turns, config.max_facts, run.seed)
