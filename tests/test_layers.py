@@ -39,13 +39,15 @@ LAYERS: Mapping[str, set[str]] = {
     "exchange": {"errors", "model", "data"},
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
+    "store": {"errors"},
+    "labels": {"errors", "run", "feedback", "sources", "store"},
     "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback", "memory"},
     "stages": {"errors", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel", "training",
-               "generation", "curation", "constitutions", "memory", "personas", "evaluation"},
+               "generation", "curation", "constitutions", "memory", "personas", "evaluation", "store", "labels"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation", "memory"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
-                 "verification"},
+                 "verification", "store", "labels"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
@@ -54,6 +56,7 @@ LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
 READS_YAML = {  # as strictly as a recipe is read
     "constitutions": {"config", "words", "yaml_text"},
     "personas": {"config", "words", "yaml_text"},
+    "labels": {"config", "words"},
 }
 
 

@@ -3,6 +3,8 @@
     TutelageError
     ├── RecipeError     a recipe that cannot be run: unknown key, wrong type, dangling or cyclic reference
     ├── DataError       data that cannot be used: missing, empty, a row that fits no format, no trained token
+    │   ├── NotFoundError  asked for by a name or a number that there is not
+    │   └── OutdatedError  a change of something that has changed meanwhile
     ├── ArtifactError   a run folder or artifact that is damaged, half-written, or of another recipe or type
     ├── TrainingError   training that must not go on: a loss that is not finite, a prompt longer than the context
     └── ResourceError   the machine: disk full, a package or a program that is not there
@@ -29,6 +31,14 @@ class RecipeError(TutelageError):
 
 class DataError(TutelageError):
     """Data that cannot be read or must not be trained on."""
+
+
+class NotFoundError(DataError):
+    """There is nothing of this name or number, or it is somebody else's."""
+
+
+class OutdatedError(DataError):
+    """What is to be changed has been changed meanwhile."""
 
 
 class ArtifactError(TutelageError):

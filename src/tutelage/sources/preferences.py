@@ -8,12 +8,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from tutelage.sources.conversations import row_id
 from tutelage.sources.files import SourceFile
 from tutelage.sources.messages import Message, assistant, check_order, dialogue_of, messages_of, user
+from tutelage.sources.rankings import ordered_pairs
 from tutelage.sources.records import records
 from tutelage.sources.rows import Format, NoFormat, ProblemLog, RowRefused
 from tutelage.sources.strength import strength_of
@@ -48,7 +48,7 @@ class PreferenceFormat(Format):
     convert: Callable[[Row], list[Pair] | list[Unpaired]]
 
 
-def _prompt(value: Any) -> list[Message]:
+def prompt_of(value: Any) -> list[Message]:
     """A prompt that ends with the user, from a string, a transcript or messages."""
     if isinstance(value, str):
         transcript = dialogue_of(value)
@@ -59,7 +59,7 @@ def _prompt(value: Any) -> list[Message]:
     return check_order(messages_of(value), last="user")
 
 
-def _side(value: Any, name: str) -> tuple[list[Message], str]:
+def side_of(value: Any, name: str) -> tuple[list[Message], str]:
     """The turns before the last reply (none when only the reply is given) and the reply."""
     if isinstance(value, str):
         messages = dialogue_of(value) or [assistant(value)]
@@ -74,8 +74,8 @@ def _side(value: Any, name: str) -> tuple[list[Message], str]:
 
 
 def _chosen_rejected(row: Row) -> list[Pair]:
-    before_chosen, chosen = _side(row["chosen"], "chosen")
-    before_rejected, rejected = _side(row["rejected"], "rejected")
+    before_chosen, chosen = side_of(row["chosen"], "chosen")
+    before_rejected, rejected = side_of(row["rejected"], "rejected")
     if before_chosen != before_rejected:
         mend = "both must be the same conversation up to the last assistant turn"
         raise RowRefused("chosen and rejected do not share their prompt", mend)
@@ -83,7 +83,7 @@ def _chosen_rejected(row: Row) -> list[Pair]:
         if not before_chosen:
             raise RowRefused("a pair without a prompt", "add `prompt`, or write whole conversations in both")
         return [_pair(check_order(before_chosen, last="user"), chosen, rejected)]
-    prompt = _prompt(row["prompt"])
+    prompt = prompt_of(row["prompt"])
     if before_chosen and before_chosen != prompt:
         raise RowRefused("`prompt` is not the beginning of chosen and rejected", "give in both only the reply")
     return [_pair(prompt, chosen, rejected)]
@@ -96,8 +96,8 @@ def _pair(prompt: list[Message], chosen: str, rejected: str, weight: float = 1.0
 
 
 def _responses(row: Row) -> list[Pair]:
-    prompt = _prompt(row["prompt"])
-    first, second = _reply(row["response_a"], "response_a"), _reply(row["response_b"], "response_b")
+    prompt = prompt_of(row["prompt"])
+    first, second = reply_of(row["response_a"], "response_a"), reply_of(row["response_b"], "response_b")
     preferred = str(row["preferred"]).strip().lower().removeprefix("response").strip("_ ")
     if preferred == "a":
         return [_pair(prompt, first, second, shown=(first, second))]
@@ -108,33 +108,26 @@ def _responses(row: Row) -> list[Pair]:
     raise RowRefused("`preferred` names neither response", f"it is {row['preferred']!r}: write a, b or tie")
 
 
-def _reply(value: Any, name: str) -> str:
-    before, reply = _side(value, name)
+def reply_of(value: Any, name: str) -> str:
+    """A reply without the conversation before it."""
+    before, reply = side_of(value, name)
     if before:
         raise RowRefused(f"`{name}` is a whole conversation", "give only the reply there")
     return reply
 
 
 def _ranking(row: Row) -> list[Pair]:
-    """Every pair that the ranking orders (rank 1 is best, ties left out), each of weight 1 / C(K, 2).
-
-    So a prompt counts once however many replies were ranked (Ouyang et al. 2022, InstructGPT, section 3.5).
-    """
-    prompt, responses, ranks = _prompt(row["prompt"]), row["responses"], row["ranks"]
+    """Every pair that the ranking orders."""
+    prompt, responses, ranks = prompt_of(row["prompt"]), row["responses"], row["ranks"]
     if not (isinstance(responses, list) and isinstance(ranks, list) and len(responses) == len(ranks) >= 2):
         raise RowRefused("`responses` and `ranks` are not lists of one length", "give two or more, and a rank for each")
     if not all(isinstance(rank, (int, float)) and not isinstance(rank, bool) and abs(rank) < 1e9 for rank in ranks):
         raise RowRefused("`ranks` are not all numbers", "write numbers, 1 for the best; equal numbers are ties")
-    replies = [_reply(response, "responses") for response in responses]
+    replies = [reply_of(response, "responses") for response in responses]
     if len({reply.strip() for reply in replies}) < len(replies):
         raise RowRefused("`responses` has a reply twice", "give every reply once, with one rank")
-    ranked = sorted(zip(ranks, replies, strict=True), key=lambda item: item[0])
-    weight = 1 / math.comb(len(ranked), 2)
-    pairs = [
-        _pair(prompt, better, worse, weight)
-        for (rank, better), (other, worse) in combinations(ranked, 2)
-        if rank != other
-    ]
+    ordered, weight = ordered_pairs(ranks)
+    pairs = [_pair(prompt, replies[better], replies[worse], weight) for better, worse in ordered]
     if not pairs:
         raise RowRefused("a tie: all responses have one rank", "nothing to mend: ties make no pair")
     return pairs
@@ -145,7 +138,7 @@ def _unpaired(row: Row) -> list[Unpaired]:
     if label is None:
         mend = f"it is {str(row['label'])[:40]!r}: write true or false"
         raise RowRefused("`label` is neither true nor false", mend)
-    return [Unpaired(_prompt(row["prompt"]), _reply(row["completion"], "completion"), label)]
+    return [Unpaired(prompt_of(row["prompt"]), reply_of(row["completion"], "completion"), label)]
 
 
 _LABELS = {"true": True, "false": False}  # not 1 and 0: a 1 may be the worst of five stars

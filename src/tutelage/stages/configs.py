@@ -36,6 +36,7 @@ from tutelage.stages.constitutional.settings import ConstitutionConfig as Consti
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
+from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
@@ -320,17 +321,29 @@ class SampleConfig(ToolUsingConfig):
 
 
 class PreferConfig(StageConfig):
-    """Compare replies as a simulated annotator with a stated rubric and noise."""
+    """Compare replies: a simulated annotator with a stated rubric and noise does, or people do."""
 
     stage: Literal["prefer"] = "prefer"
     completions: CompletionsInput = Field(description="Several replies to each prompt.")
-    annotator: str = Field(default="simulated-1", min_length=1, description="The name written into every row.")
+    by: Literal["simulated", "people"] = Field(
+        default="simulated", description="Who prefers: the simulated annotator, or people, for whom the stage waits."
+    )
+    annotator: str = Field(
+        default="simulated-1", min_length=1, description="The simulated annotator's name, written into every row."
+    )
     noise: float = Field(default=0.1, ge=0, lt=0.5, description="Probability of naming the worse reply.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
     validation_share: float = Field(default=0.15, ge=0, lt=1, description="Share of the prompts, by their hash.")
     kinds: list[str] | None = Field(
         default=None, min_length=1, description="Compare replies to prompts of these kinds only; all if not given."
     )
+    people: PeopleSettings = PeopleSettings()
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> PreferConfig:
+        if self.by == "simulated" and self.people != PeopleSettings():
+            raise ValueError("`people` says nothing to the simulated annotator: set `by: people`, or leave it out")
+        return self
 
 
 class RewardConfig(GradientConfig):

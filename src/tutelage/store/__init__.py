@@ -1,0 +1,1 @@
+"""The database: SQLite in the run folder, or PostgreSQL by URL; sessions, tables and their migrations."""
