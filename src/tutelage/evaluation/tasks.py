@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from tutelage.evaluation.canary_tasks import canary_exposures, private_requests
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
@@ -101,6 +102,8 @@ TASKS: Mapping[str, Measure] = {
     "tool_choice_unseen": choices_of_tools,
     "seal_tools_unseen": choices_of_tools,
     "tool_none": abstentions,
+    "canary": canary_exposures,
+    "private": private_requests,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

@@ -37,6 +37,8 @@ from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.secrecy.settings import CanariesConfig as CanariesConfig
+from tutelage.stages.secrecy.settings import PrivacyConfig as PrivacyConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 
@@ -170,11 +172,14 @@ class CurateConfig(StageConfig):
 
 
 class PretrainConfig(GradientConfig):
-    """Train a base model from random weights by next-token prediction."""
+    """Train a base model by next-token prediction: from random weights, or on from another model."""
 
     stage: Literal["pretrain"] = "pretrain"
     tokens: TokensInput = Field(description="Tokens to train and to validate on.")
     tokenizer: TokenizerInput = Field(description="The tokenizer the tokens were made with; published with the model.")
+    start: ModelInput | None = Field(
+        default=None, description="A model to go on from, with its shape, for example to adapt it to other text."
+    )
     model: ModelSettings = ModelSettings()
     context: int = Field(default=256, ge=2, description="Tokens in a row: the model's longest context.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training tokens, if num_steps is not given.")
@@ -183,6 +188,12 @@ class PretrainConfig(GradientConfig):
     micro_batch_tokens: int = Field(default=8192, ge=2, description="Tokens in one forward; never changes a result.")
     validation_rows: int = Field(default=64, ge=1, description="Rows validated on the way; all at the end.")
     optimizer: OptimizerSettings = OptimizerSettings(kind="muon", learning_rate=0.01, muon_learning_rate=0.02)
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> PretrainConfig:
+        if self.start is not None and self.model != ModelSettings():
+            raise ValueError("`start` brings the shape of its model: leave `model` out")
+        return self
 
 
 class SFTConfig(FineTuneConfig):
@@ -302,6 +313,9 @@ class SampleConfig(ToolUsingConfig):
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], description="Texts that end a reply; they are not part of it."
     )
+    guard: Literal["none", "pii"] = Field(
+        default="none", description="`pii` masks private strings that the prompt does not have, and counts them."
+    )
     max_slots: int = Field(default=128, ge=1, description="Replies decoded at once; never changes a reply's numbers.")
     limit: int | None = Field(default=None, ge=1, description="Use only so many prompts.")
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
@@ -366,7 +380,9 @@ class EvaluateConfig(StageConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
+    tasks: TasksInput | list[TasksInput] | None = Field(
+        default=None, description="Held-out items, of one stage or several."
+    )
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
     teacher: str | None = Field(

@@ -33,6 +33,10 @@ MEASURES = {
     "parameters": "parameters",
     "exposure": "planted strings repeated",
     "followed": "ended and well-formed",
+    "pii_rate": "replies with a private string",
+    "exposure_bits": "exposure in bits",
+    "extracted_share": "secrets drawn out",
+    "z_from_chance": "standard errors from chance",
     "evasive": "declined without a reason",
     "rubric_score": "score by the hidden rubric",
 }
