@@ -17,6 +17,7 @@ EXAMPLES = examples(
     'tutelage chat quickstart/ppo --system "Be brief."       the same, by RUN/STAGE',
     "tutelage chat tools/assistant --tools calculator,python  it may call these; calls and results are shown",
     "tutelage chat quickstart/companion --memory me.json     it notes what you told it, and has the notes next time",
+    "tutelage chat runs/privacy/teller --guard pii            private strings that you did not say are masked",
     "tutelage chat runs/quickstart/dpo < questions.txt       one reply a line, for scripts",
 )
 
@@ -36,6 +37,9 @@ def command(
         Path | None, typer.Option("--memory", help="A file of notes of you: carried now, written at the end.")
     ] = None,
     library: Annotated[str, typer.Option("--library", help="Where `search` looks: a corpus, as RUN/STAGE.")] = "",
+    guard: Annotated[
+        str, typer.Option("--guard", help="pii: replies are shown whole, private strings you did not say masked.")
+    ] = "",
 ) -> None:
     """Talk to a model: replies stream; Ctrl-C stops a reply and keeps the conversation; /help lists the commands."""
     from tutelage.errors import DataError
@@ -46,6 +50,8 @@ def command(
     from tutelage.talk.speaker import Speaker, find_model
     from tutelage.talk.terminal import Chat, converse
 
+    if guard not in ("", "pii"):
+        raise DataError(f"--guard {guard}: there is no such guard", hint="--guard pii masks private strings")
     place = find_model(model)
     speaker = Speaker(place)
     instead = f'tutelage complete {place.path} "Once upon a time"'
@@ -54,7 +60,7 @@ def command(
     sampling = Sampling(max_tokens, temperature, top_k, top_p)
     names = [name.strip() for name in tools.split(",") if name.strip()]
     toolbox = open_tools(names, find_documents(library) if library else None) if names else None
-    session = Session(speaker, sampling, seed, system, toolbox)
+    session = Session(speaker, sampling, seed, system, toolbox, guard == "pii")
     remembering = Remembering(session, memory.expanduser()) if memory is not None else None
     if place.is_base:
         Console(stderr=True).print(Text(f"{place.base_note}\n  → {instead}", "yellow"), soft_wrap=True)

@@ -92,16 +92,16 @@ class Subject:
         ]
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
 
-    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
-        """Greedy continuations of `prompt` as the beginning of a document."""
-        prompts = [self._document(row["prompt"]) for row in rows]
-        return self._generate(rows, prompts, Sampling(max_tokens, 0.0), [self.tokenizer.eos_id])
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
+        """Continuations of `prompt` as the beginning of a document."""
+        prompts = [self.document(row["prompt"]) for row in rows]
+        return self._generate(rows, prompts, Sampling(max_tokens, temperature), [self.tokenizer.eos_id])
 
     def choose(self, rows: Sequence[Row]) -> list[int]:
         """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""
         completions, owners = [], []
         for number, row in enumerate(rows):
-            prompt = self._document(row.get("prompt", ""))
+            prompt = self.document(row.get("prompt", ""))
             for option in row["options"]:
                 completions.append(Completion([*prompt, *self.tokenizer.encode(option)], len(prompt)))
                 owners.append(number)
@@ -115,7 +115,8 @@ class Subject:
         sums: list[float] = sequence_logprobs(self.model, completions, self.tokenizer.pad_id).tolist()
         return sums
 
-    def _document(self, text: str) -> list[int]:
+    def document(self, text: str) -> list[int]:
+        """Token ids of a text as the beginning of a document."""
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
 
     def _generate(

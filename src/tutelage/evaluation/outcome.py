@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.statistics import Estimate
 from tutelage.generation.sampling import Sampling
 
 
@@ -13,13 +14,15 @@ from tutelage.generation.sampling import Sampling
 class Outcome:
     """Per row, whether it counts for the metric; chat replies are kept to be shown and judged further.
 
-    `more` are other metrics of the same replies, each with its hits: of rows, or of calls.
+    `more` are other metrics of the same replies, each with its hits: of rows, or of calls. `estimates` are those that
+    are no proportions.
     """
 
     metric: str
     hits: list[bool]
     answers: list[Answer] | None = None
     more: Mapping[str, list[bool]] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 Measure = Callable[[Subject, Sequence[Row], Sampling], Outcome]

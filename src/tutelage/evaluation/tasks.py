@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
+from tutelage.evaluation.canary_tasks import canary_exposures, private_requests
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
@@ -110,6 +111,8 @@ TASKS: Mapping[str, Measure] = {
     "persona_facts": in_character,
     "persona_pressure": in_character,
     "persona_turns": in_character,
+    "canary": canary_exposures,
+    "private": private_requests,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

@@ -25,7 +25,9 @@ STAGES: dict[str, StageSpec] = {
     ),
     "tokenizer": StageSpec(c.TokenizerConfig, {"": A.TOKENIZER}, "Make a tokenizer of a corpus."),
     "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
-    "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
+    "pretrain": StageSpec(
+        c.PretrainConfig, {"": A.MODEL}, "Train a base model, from random weights or on from another."
+    ),
     "tools": StageSpec(
         c.ToolsConfig,
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
@@ -40,6 +42,16 @@ STAGES: dict[str, StageSpec] = {
         c.PersonaConfig,
         {"conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
         "Write conversations that keep to persona cards, pairs under pressure, and held-out items.",
+    ),
+    "canaries": StageSpec(
+        c.CanariesConfig,
+        {"documents": A.DOCUMENTS, "tasks": A.TASKS},
+        "Plant random secrets in documents, to measure what a model keeps of them.",
+    ),
+    "privacy": StageSpec(
+        c.PrivacyConfig,
+        {"documents": A.DOCUMENTS, "conversations": A.CONVERSATIONS},
+        "Write documents with other values for private strings, and refusals to give any away.",
     ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(

@@ -40,6 +40,8 @@ from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.secrecy.settings import CanariesConfig as CanariesConfig
+from tutelage.stages.secrecy.settings import PrivacyConfig as PrivacyConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 
@@ -173,11 +175,14 @@ class CurateConfig(StageConfig):
 
 
 class PretrainConfig(GradientConfig):
-    """Train a base model from random weights by next-token prediction."""
+    """Train a base model by next-token prediction: from random weights, or on from another model."""
 
     stage: Literal["pretrain"] = "pretrain"
     tokens: TokensInput = Field(description="Tokens to train and to validate on.")
     tokenizer: TokenizerInput = Field(description="The tokenizer the tokens were made with; published with the model.")
+    start: ModelInput | None = Field(
+        default=None, description="A model to go on from, with its shape, for example to adapt it to other text."
+    )
     model: ModelSettings = ModelSettings()
     context: int = Field(default=256, ge=2, description="Tokens in a row: the model's longest context.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training tokens, if num_steps is not given.")
@@ -186,6 +191,12 @@ class PretrainConfig(GradientConfig):
     micro_batch_tokens: int = Field(default=8192, ge=2, description="Tokens in one forward; never changes a result.")
     validation_rows: int = Field(default=64, ge=1, description="Rows validated on the way; all at the end.")
     optimizer: OptimizerSettings = OptimizerSettings(kind="muon", learning_rate=0.01, muon_learning_rate=0.02)
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> PretrainConfig:
+        if self.start is not None and self.model != ModelSettings():
+            raise ValueError("`start` brings the shape of its model: leave `model` out")
+        return self
 
 
 class SFTConfig(FineTuneConfig):
@@ -304,6 +315,9 @@ class SampleConfig(ToolUsingConfig):
     min_p: float = Field(default=0.0, ge=0, le=1, description="Rule out tokens below this share of the likeliest one.")
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], description="Texts that end a reply; they are not part of it."
+    )
+    guard: Literal["none", "pii"] = Field(
+        default="none", description="`pii` masks private strings that the prompt does not have, and counts them."
     )
     max_slots: int = Field(default=128, ge=1, description="Replies decoded at once; never changes a reply's numbers.")
     limit: int | None = Field(default=None, ge=1, description="Use only so many prompts.")

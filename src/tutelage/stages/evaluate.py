@@ -14,6 +14,7 @@ from tutelage.data.batches import make_batch
 from tutelage.data.shards import TokenShard, read_manifest
 from tutelage.data.streams import PretrainRows, SequentialRows
 from tutelage.errors import DataError, RecipeError
+from tutelage.evaluation.canary_tasks import leaked
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
 from tutelage.evaluation.students import beside_teacher, speeds
@@ -97,21 +98,24 @@ def _check_tasks(artifact: Artifact) -> None:
 
 def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any) -> list[Result]:
     """Every task's metric, how many refusals are bare, and the format of all chat replies together."""
-    results, formats = [], []
+    results, formats, leaks = [], [], []
     for task in TASKS:
         if task not in tasks:
             continue
         outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
         results += [proportion(subject.label, task, metric, hits) for metric, hits in outcome.more.items() if hits]
+        results += [estimated(subject.label, task, metric, found) for metric, found in outcome.estimates.items()]
         if task in FORMAT_TASKS:
             formats += [format_followed(answer) for answer in outcome.answers or []]
+            leaks += leaked(outcome.answers or [], tasks[task])
         if task == "harmful":
             evasive = [is_evasive(answer.text) for answer in outcome.answers or []]
             results.append(proportion(subject.label, task, "evasive", evasive))
         bar.advance(1)
     if formats:
         results.append(proportion(subject.label, "format", "followed", formats))
+        results.append(proportion(subject.label, "format", "pii_rate", leaks))
     return results
 
 

@@ -12,6 +12,7 @@ from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
 from tutelage.memory.notes import with_notes
+from tutelage.talk.guarded import GuardedSpeech
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.stream import Speech
 from tutelage.talk.tool_speech import ToolSpeech
@@ -54,8 +55,10 @@ class Session:
         seed: int = 0,
         system: str | None = None,
         toolbox: Toolbox | None = None,
+        guard: bool = False,
     ) -> None:
         self.speaker = speaker
+        self.guard = guard
         self.toolbox = toolbox
         self.sampling = sampling
         self.seed = seed
@@ -137,9 +140,13 @@ class Session:
         self._check(ids, None)
         self._num_replies += 1
         seed = (self.seed << 32) | self._num_replies  # every reply has its own random numbers, a retry too
+        speech = Speech(self.speaker, ids, self.sampling, seed)
         if self.toolbox is not None:
-            return Exchange(turns, ToolSpeech(self.speaker, ids, self.sampling, seed, self.toolbox))
-        return Exchange(turns, Speech(self.speaker, ids, self.sampling, seed))
+            speech = ToolSpeech(self.speaker, ids, self.sampling, seed, self.toolbox)
+        if self.guard:
+            before = [turn.to_message() for turn in self._with_system(turns, self.system)]
+            speech = GuardedSpeech(speech, before)
+        return Exchange(turns, speech)
 
     def _last_question(self) -> int:
         return max(place for place, turn in enumerate(self.turns) if turn.role == "user")

@@ -153,6 +153,8 @@ class Chat:
             remark = "an empty reply"
         if remark:
             self.note(remark)
+        if exchange.speech.leaks:
+            self.note(f"{exchange.speech.leaks} private strings were masked")
 
     def note(self, text: str) -> None:
         """A remark of the program, told apart from the model's words by its style and brackets."""
