@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
 from tutelage.evaluation.canary_tasks import canary_exposures, private_requests
+from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
