@@ -22,11 +22,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply as text, with how it ended and the tokens it was made of."""
+    """A reply as text, with how it ended, the tokens it was made of and the log-probability of each of them."""
 
     text: str
     finished: bool
     completion: Completion
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass
@@ -42,6 +43,28 @@ class Subject:
         """Chat replies to `messages`; each row's random numbers come from its id."""
         prompts = [prompt_ids(self.tokenizer, row["messages"]) for row in rows]
         return self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
+
+    def play(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Answer]]:
+        """The replies to every user turn of `messages`, each after all before it; none once the context is full."""
+        heard: list[list[dict[str, Any]]] = [[] for _ in rows]
+        said: list[list[Answer]] = [[] for _ in rows]
+        longest = max((len(row["messages"]) for row in rows), default=0)
+        for turn in range(longest):
+            asked = []
+            for number, row in enumerate(rows):
+                if turn < len(row["messages"]):
+                    heard[number].append(dict(row["messages"][turn]))
+                    if row["messages"][turn]["role"] == "user":
+                        asked.append(number)
+            asked = [number for number in asked if self._has_room(heard[number])]
+            now = [{"id": f"{rows[number]['id']}/{turn}", "messages": heard[number]} for number in asked]
+            for number, answer in zip(asked, self.reply(now, sampling), strict=True):
+                said[number].append(answer)
+                heard[number].append({"role": "assistant", "content": answer.text})
+        return said
+
+    def _has_room(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        return len(prompt_ids(self.tokenizer, messages)) < self.model.config.max_position_embeddings
 
     def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
         """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
@@ -99,7 +122,7 @@ class Subject:
     def _answer(self, prompt: list[int], reply: Reply) -> Answer:
         text = self.tokenizer.decode(reply.ids)
         finished = reply.ends_with(self.tokenizer.end_of_turn_id)
-        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)))
+        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)), tuple(reply.logprobs))
 
 
 def _seed(name: str) -> int:

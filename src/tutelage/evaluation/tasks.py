@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.honesty_tasks import known, owned, selective
 from tutelage.evaluation.outcome import Measure, Outcome
 from tutelage.evaluation.statistics import Estimate, wilson
 from tutelage.evaluation.tool_tasks import abstentions, answers_with_tools, answers_without, choices_of_tools
@@ -101,6 +102,9 @@ TASKS: Mapping[str, Measure] = {
     "tool_choice_unseen": choices_of_tools,
     "seal_tools_unseen": choices_of_tools,
     "tool_none": abstentions,
+    "unknown": owned,
+    "known": known,
+    "selective": selective,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

@@ -31,6 +31,11 @@ STAGES: dict[str, StageSpec] = {
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
         "Write conversations with tool calls, and held-out items: generated, GSM8K, Seal-Tools.",
     ),
+    "honesty": StageSpec(
+        c.HonestyConfig,
+        {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations in which a model owns to what it does not know, and held-out items.",
+    ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."

@@ -36,6 +36,7 @@ from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
+from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
@@ -366,7 +367,9 @@ class EvaluateConfig(StageConfig):
 
     stage: Literal["evaluate"] = "evaluate"
     models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
+    tasks: TasksInput | list[TasksInput] | None = Field(
+        default=None, description="Held-out items, of one stage or several."
+    )
     tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
     reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
     teacher: str | None = Field(

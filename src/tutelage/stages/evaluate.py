@@ -21,6 +21,7 @@ from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, fo
 from tutelage.feedback.rubric import Rubric, is_evasive
 from tutelage.generation.sampling import Sampling
 from tutelage.model.transformer import CausalLM
+from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import EvaluateConfig
@@ -76,19 +77,22 @@ def _subject(label: str, inputs: Inputs, dtype: torch.dtype, config: EvaluateCon
 
 
 def _tasks(inputs: Inputs) -> dict[str, list[Row]]:
-    rows = (
-        sorted(read_jsonl(inputs["tasks"].path / "tasks.jsonl"), key=lambda row: str(row["task"]))
-        if "tasks" in inputs
-        else []
-    )
-    tasks: dict[str, list[Row]] = {task: list(group) for task, group in groupby(rows, key=lambda row: str(row["task"]))}
-    unknown = sorted(set(tasks) - set(TASKS) - {"preference", "showcase"})
+    given = [artifact for field, artifact in inputs.items() if field.partition(".")[0] == "tasks"]
+    for artifact in given:
+        _check_tasks(artifact)
+    rows = [row for artifact in given for row in read_jsonl(artifact.path / "tasks.jsonl")]
+    rows.sort(key=lambda row: str(row["task"]))
+    return {task: list(group) for task, group in groupby(rows, key=lambda row: str(row["task"]))}
+
+
+def _check_tasks(artifact: Artifact) -> None:
+    named = {str(row["task"]) for row in read_jsonl(artifact.path / "tasks.jsonl")}
+    unknown = sorted(named - set(TASKS) - {"preference", "showcase"})
     if unknown:
         raise DataError(
-            f"{inputs['tasks'].name}: no measure for the task {unknown[0]!r}",
+            f"{artifact.name}: no measure for the task {unknown[0]!r}",
             hint=f"known tasks: {', '.join([*TASKS, 'preference', 'showcase'])}",
         )
-    return tasks
 
 
 def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any) -> list[Result]:
@@ -100,6 +104,7 @@ def _measure(subject: Subject, tasks: Mapping[str, Sequence[Row]], config: Evalu
         outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
         results += [proportion(subject.label, task, metric, hits) for metric, hits in outcome.more.items() if hits]
+        results += [estimated(subject.label, task, metric, found) for metric, found in outcome.estimates.items()]
         if task in FORMAT_TASKS:
             formats += [format_followed(answer) for answer in outcome.answers or []]
         if task == "harmful":
