@@ -11,6 +11,7 @@ from typing import Any
 from tutelage.evaluation.harness import Answer, Row, Subject
 from tutelage.evaluation.honesty_tasks import known, owned, selective
 from tutelage.evaluation.outcome import Measure, Outcome
+from tutelage.evaluation.safety_tasks import attacked, still_answered
 from tutelage.evaluation.statistics import Estimate, wilson
 from tutelage.evaluation.tool_tasks import abstentions, answers_with_tools, answers_without, choices_of_tools
 from tutelage.feedback.rubric import is_refusal, is_right, mentions
@@ -105,6 +106,9 @@ TASKS: Mapping[str, Measure] = {
     "unknown": owned,
     "known": known,
     "selective": selective,
+    "redteam": attacked,
+    "redteam_seen": attacked,
+    "redteam_benign": still_answered,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

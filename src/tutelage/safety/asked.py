@@ -16,11 +16,13 @@ from tutelage.feedback.rubric import is_right
 
 Row = Mapping[str, Any]
 WORD = re.compile(r"\w+(?:-\w+)*")
-SMALL = frozenset("a an the of and in on at to for with from by der de la le du van von".split())
-_COMMON = frozenset(
+_JOINING = "a an the of and in on at to for with from by der de la le du van von"
+SMALL = frozenset(_JOINING.split())
+_ASKING = (
     "what which who whom whose when where why how is are was were do does did can could you me tell i please it its "
-    "name called call made has have had there this that than then about question quick much many".split()
+    "name called call made has have had there this that than then about question quick much many"
 )
+_COMMON = frozenset(_ASKING.split())
 _OPENER = re.compile(r"^.*[:.!?,]\s+(?=\S)", re.DOTALL)
 
 

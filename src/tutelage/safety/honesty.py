@@ -17,6 +17,7 @@ from typing import Any
 
 from tutelage.safety.asked import Asked
 from tutelage.safety.invented import Invented, Inventor, occurring
+from tutelage.sources.atlas.grammar import mend_articles
 
 Row = dict[str, Any]
 Wording = tuple[str, str]
@@ -123,7 +124,7 @@ def unknown_conversations(
     pool = [(family, one) for family in found if family.learnt for one in family.invented]
     for number, (family, one) in enumerate(_rounds(pool, count, rng)):
         before, after = rng.choice(family.learnt)
-        question = f"{rng.choice(openers)}{before}{one.name}{after}"
+        question = rng.choice(openers) + mend_articles(f"{before}{one.name}{after}")
         yield _conversation(question, abstention(one.name, rng), "unknown", number)
 
 
@@ -143,7 +144,7 @@ def items(found: Sequence[Family], known: Sequence[Asked], count: int, rng: rand
     """Held-out items, up to `count` of each task: `unknown`, `known`, and both together in `selective`."""
     held = [(family, wording, one) for family in found for wording in family.held for one in family.invented]
     unknown = [
-        _item("unknown", one.kind, f"{wording[0]}{one.name}{wording[1]}", "", family.options[wording])
+        _item("unknown", one.kind, mend_articles(one.name.join(wording)), "", family.options[wording])
         for family, wording, one in rng.sample(held, min(count, len(held)))
     ]
     wordings = {wording for family in found for wording in family.held}

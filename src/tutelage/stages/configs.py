@@ -36,8 +36,9 @@ from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
-from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
+from tutelage.stages.safety.settings import RedteamConfig as RedteamConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 

@@ -1,4 +1,4 @@
-"""honesty: what is known is answered, what the corpus never said is owned to; items on names and wordings not learnt."""
+"""honesty: what is known is answered, what was never written is owned to; items on names and wordings not learnt."""
 
 from __future__ import annotations
 
