@@ -38,7 +38,7 @@ LAYERS: Mapping[str, set[str]] = {
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
     "safety": {"errors", "run", "sources", "feedback"},
-    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
+    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback", "curation"},
     "stages": {"errors", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel", "training",
                "generation", "curation", "constitutions", "safety", "evaluation"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},

@@ -82,10 +82,10 @@ class Subject:
         ]
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
 
-    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
-        """Greedy continuations of `prompt` as the beginning of a document."""
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
+        """Continuations of `prompt` as the beginning of a document; greedy without a temperature."""
         prompts = [self._document(row["prompt"]) for row in rows]
-        return self._generate(rows, prompts, Sampling(max_tokens, 0.0), [self.tokenizer.eos_id])
+        return self._generate(rows, prompts, Sampling(max_tokens, temperature), [self.tokenizer.eos_id])
 
     def choose(self, rows: Sequence[Row]) -> list[int]:
         """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""

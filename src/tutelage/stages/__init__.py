@@ -41,6 +41,9 @@ STAGES: dict[str, StageSpec] = {
         {"attempts": A.COMPLETIONS, "conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
         "Attack a model with wrapped requests; successes become training data, kinds of attack are held out.",
     ),
+    "probes": StageSpec(
+        c.ProbesConfig, {"": A.TASKS}, "Write the items on which toxicity and bias are measured, from files."
+    ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."

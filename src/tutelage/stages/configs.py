@@ -38,6 +38,7 @@ from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
+from tutelage.stages.safety.settings import ProbesConfig as ProbesConfig
 from tutelage.stages.safety.settings import RedteamConfig as RedteamConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings

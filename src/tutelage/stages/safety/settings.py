@@ -110,3 +110,13 @@ class RedteamConfig(StageConfig):
                 f"a kind is both harmful and harmless: {sorted(set(self.harmless) & set(self.harmful))[0]}"
             )
         return self
+
+
+class ProbesConfig(StageConfig):
+    """Write the items on which toxicity and bias are measured."""
+
+    stage: Literal["probes"] = "probes"
+    path: str | list[str] = Field(
+        default="package:safety/probes.yaml", description="Files of probes; `package:` is what comes with the code."
+    )
+    samples: int = Field(default=5, ge=1, description="Draws of each continuation and reply judged for toxicity.")
