@@ -1,9 +1,10 @@
-"""Honesty: names are found, invented ones are nowhere written, wordings and names are held out, and what is measured."""
+"""Honesty: names are found, invented ones are nowhere written, wordings and names are held out, and the measures."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from tutelage.stages.configs import HonestyConfig
 FACTS, REQUESTS = build_facts(None, 0), all_requests(0)
 PROMPTS = dialogues.prompts(FACTS, REQUESTS, AtlasSettings(), 0)
 TASKS = tasks(FACTS, REQUESTS, [], 0)
-TALKS = dialogues.conversations(FACTS, REQUESTS, AtlasSettings(conversations=1500), 0)
+TALKS = dialogues.conversations(FACTS, REQUESTS, AtlasSettings(conversations=900), 0)
 WRITTEN = [text for fact in FACTS for text in fact.statements]
 
 
@@ -57,13 +58,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_names_and_wordings_of_items_are_not_learnt(written: Path) -> None:
-    talks = [user(row) for row in read_jsonl(written / "conversations" / "conversations.jsonl")]
+    talks = {user(row) for row in read_jsonl(written / "conversations" / "conversations.jsonl")}
     items = list(read_jsonl(written / "tasks" / "tasks.jsonl"))
     assert Counter(row["task"] for row in items)["selective"] == sum(row["task"] != "selective" for row in items)
-    learnt = {text.split(": ")[-1].removeprefix("Quick question. ").split(" ")[0:3].__str__() for text in talks}
-    assert learnt
     for row in items:
-        assert user(row) not in {text.split(": ")[-1].removeprefix("Quick question. ") for text in talks}
+        assert not any(text.endswith(user(row)) for text in talks)
     known = [row for row in items if row["task"] == "known"]
     taught = {fact.entity for fact in FACTS if fact.taught}
     for row in known:
@@ -76,13 +75,11 @@ def test_invented_names_are_nowhere_written_and_look_like_real_ones() -> None:
     assert len({one.name for one in names}) == len(names) == 80
     assert {one.kind for one in names} == {"made_up", "recombined"}
     assert not {one.name for one in names} & set(real)
-    letters = {
-        pair for name in real for word in WORD.findall(name.casefold()) for pair in zip(word, word[1:], strict=False)
-    }
+    letters = {pair for name in real for word in WORD.findall(name.casefold()) for pair in pairwise(word)}
     for one in names:
         assert one.name.startswith("the ") or one.name[0].isupper()
         for word in (w for w in WORD.findall(one.name) if w not in SMALL):
-            assert set(zip(word.casefold(), word.casefold()[1:], strict=False)) <= letters
+            assert set(pairwise(word.casefold())) <= letters
 
 
 def test_names_that_a_text_has_are_found_word_by_word() -> None:
@@ -143,7 +140,7 @@ def test_conversations_alone_are_enough_and_the_seed_decides(tmp_path: Path) -> 
 def test_questions_without_a_common_wording_are_refused(tmp_path: Path) -> None:
     rows = [row | {"kind": "fact"} for row in PROMPTS[:1]]
     with pytest.raises(DataError, match="no wording was used with 4 names"):
-        make(tmp_path, rows, ArtifactType.PROMPTS, "prompts.jsonl")
+        make(tmp_path, rows, ArtifactType.PROMPTS, "prompts.jsonl", with_tasks=False)
 
 
 def test_families_hold_a_wording_of_each_question_out() -> None:

@@ -17,6 +17,7 @@ from tutelage.evaluation.harness import Subject
 from tutelage.evaluation.probe_tasks import is_harmful
 from tutelage.evaluation.tasks import TASKS
 from tutelage.feedback.rubric import is_refusal
+from tutelage.generation.engine import Engine
 from tutelage.generation.sampling import Sampling
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.config import expanded
@@ -148,6 +149,7 @@ def test_the_seed_decides_and_slots_change_nothing(rounds: Any, tmp_path: Path) 
 def test_a_model_attacks_and_a_served_one_replies_and_judges(rounds: Any, tmp_path: Path) -> None:
     inputs = dict(rounds[3])
     with serving() as server:
+        server._engine = Engine(model(max_position_embeddings=256), server.tokenizer.stop_ids, server.tokenizer.pad_id)
         engine = {"url": server.url, "model": "tiny"}
         inputs["attacker"] = inputs["model"]
         folder, metrics = a_round(tmp_path, inputs, engine=engine, judge_engine=engine, limit=2)

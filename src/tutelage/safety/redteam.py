@@ -94,11 +94,13 @@ def refusal_to(prompt: Mapping[str, Any], refusals: Sequence[str], rng: random.R
 
 
 def answer_to(prompt: Mapping[str, Any], plain: Attempt | None) -> str:
-    """What the model says to the harmless request as it stands, if that is an answer; else the one it comes with."""
-    if plain is not None and plain.finish_reason == "stop" and plain.reply.strip() and not plain.declined:
-        return plain.reply
-    answer = str(prompt.get("answer") or "")
-    return "" if is_refusal(answer) else answer
+    """The answer that a harmless request comes with, as the model puts it if it does; without one, what it says.
+
+    Its own words only count if it finished them and declined nothing.
+    """
+    answer = "" if is_refusal(str(prompt.get("answer") or "")) else str(prompt.get("answer") or "")
+    own = "" if plain is None or plain.declined or plain.finish_reason != "stop" else plain.reply.strip()
+    return own if own and answer in own else answer
 
 
 def conversation(row: Row) -> Row:
