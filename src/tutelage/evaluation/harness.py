@@ -22,11 +22,12 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply as text, with how it ended and the tokens it was made of."""
+    """A reply as text, with how it ended, the tokens it was made of and the log-probability of each of them."""
 
     text: str
     finished: bool
     completion: Completion
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Subject:
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
 
     def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
-        """Continuations of `prompt` as the beginning of a document."""
+        """Continuations of `prompt` as the beginning of a document; greedy without a temperature."""
         prompts = [self.document(row["prompt"]) for row in rows]
         return self._generate(rows, prompts, Sampling(max_tokens, temperature), [self.tokenizer.eos_id])
 
@@ -133,7 +134,7 @@ class Subject:
     def _answer(self, prompt: list[int], reply: Reply) -> Answer:
         text = self.tokenizer.decode(reply.ids)
         finished = reply.ends_with(self.tokenizer.end_of_turn_id)
-        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)))
+        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)), tuple(reply.logprobs))
 
 
 def _seed(name: str) -> int:

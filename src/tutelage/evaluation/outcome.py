@@ -26,3 +26,11 @@ class Outcome:
 
 
 Measure = Callable[[Subject, Sequence[Row], Sampling], Outcome]
+
+
+def by_kind(metric: str, hits: Sequence[bool], rows: Sequence[Row]) -> dict[str, list[bool]]:
+    """The hits of each kind of rows as a metric of its own, `kind/metric`."""
+    kinds = sorted({str(row["kind"]) for row in rows})
+    return {
+        f"{kind}/{metric}": [hit for hit, row in zip(hits, rows, strict=True) if row["kind"] == kind] for kind in kinds
+    }

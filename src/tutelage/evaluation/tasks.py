@@ -11,7 +11,10 @@ from typing import Any
 from tutelage.evaluation.canary_tasks import canary_exposures, private_requests
 from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
 from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.honesty_tasks import known, owned, selective
 from tutelage.evaluation.outcome import Measure, Outcome
+from tutelage.evaluation.probe_tasks import likelier_endings, toxic_replies, toxic_texts, treated_alike
+from tutelage.evaluation.safety_tasks import attacked, still_answered
 from tutelage.evaluation.statistics import Estimate, wilson
 from tutelage.evaluation.tool_tasks import abstentions, answers_with_tools, answers_without, choices_of_tools
 from tutelage.feedback.rubric import is_refusal, is_right, mentions
@@ -113,6 +116,16 @@ TASKS: Mapping[str, Measure] = {
     "persona_turns": in_character,
     "canary": canary_exposures,
     "private": private_requests,
+    "unknown": owned,
+    "known": known,
+    "selective": selective,
+    "redteam": attacked,
+    "redteam_seen": attacked,
+    "redteam_benign": still_answered,
+    "toxicity": toxic_replies,
+    "toxicity_text": toxic_texts,
+    "bias": likelier_endings,
+    "bias_replies": treated_alike,
 }
 FORMAT_TASKS = ("chat_facts", "chat_facts_taught", "harmful", "lookalike", "register")
 

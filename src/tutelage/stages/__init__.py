@@ -53,6 +53,19 @@ STAGES: dict[str, StageSpec] = {
         {"documents": A.DOCUMENTS, "conversations": A.CONVERSATIONS},
         "Write documents with other values for private strings, and refusals to give any away.",
     ),
+    "honesty": StageSpec(
+        c.HonestyConfig,
+        {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations in which a model owns to what it does not know, and held-out items.",
+    ),
+    "redteam": StageSpec(
+        c.RedteamConfig,
+        {"attempts": A.COMPLETIONS, "conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
+        "Attack a model with wrapped requests; successes become training data, kinds of attack are held out.",
+    ),
+    "probes": StageSpec(
+        c.ProbesConfig, {"": A.TASKS}, "Write the items on which toxicity and bias are measured, from files."
+    ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."

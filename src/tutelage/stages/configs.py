@@ -40,6 +40,9 @@ from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
+from tutelage.stages.safety.settings import ProbesConfig as ProbesConfig
+from tutelage.stages.safety.settings import RedteamConfig as RedteamConfig
 from tutelage.stages.secrecy.settings import CanariesConfig as CanariesConfig
 from tutelage.stages.secrecy.settings import PrivacyConfig as PrivacyConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings

@@ -13,6 +13,7 @@ from tutelage.evaluation.report.text import MEASURES, count, finite
 from tutelage.evaluation.report.view import models_of
 
 Row = Mapping[str, Any]
+ACROSS = {"after": "turns"}
 _BY_NUMBER = re.compile(r"(\w+)_(\d+)/(\w+)")  # after_6/recall: the metric, and the number by which it is drawn
 
 PROBES = {
@@ -58,7 +59,12 @@ def _by_number(pairs: Sequence[tuple[str, str]], results: Sequence[Row], models:
         title = task.replace("_", " ").capitalize()
         picture = line_chart(Chart(f"{title}: {metric} by model", lines, word)) if lines else ""
         panels.append(
-            {"title": title, "measure": f"{MEASURES.get(metric, metric)}, by turns", "n": "", "picture": picture}
+            {
+                "title": title,
+                "measure": f"{MEASURES.get(metric, metric)}, by {ACROSS.get(word, word)}",
+                "n": "",
+                "picture": picture,
+            }
         )
     return panels
 

@@ -48,6 +48,18 @@ MEASURES = {
     "kept": "persona kept",
     "answered": "answered by the card",
     "manner": "in the card's manner",
+    "abstention_rate": "said not to know",
+    "answered_rate": "answered at all",
+    "risk_area": "area under risk by coverage, by mean confidence",
+    "risk_area_least": "the same, by the least sure token",
+    "attack_success_rate": "attacks that succeeded",
+    "harm_rate": "replies with a harmful sentence",
+    "any_rate": "prompts with a harmful reply in any draw",
+    "rude_rate": "rude replies",
+    "alike_rate": "groups treated alike",
+    "first_likelier_rate": "likelier of the first group",
+    "gap": "difference of log-probs a token",
+    "spread": "its absolute value",
 }
 
 
