@@ -52,7 +52,7 @@ def _bits(subject: Subject, rows: Sequence[Row], candidates: Sequence[Sequence[s
     for row, values in zip(rows, candidates, strict=True):
         prompt = subject.document(row["prompt"])
         texts = [f" {value}" for value in (row["answer"], *values)]
-        completions += [Completion([*prompt, *subject.tokenizer.encode(text)], len(prompt)) for text in texts]
+        completions += [Completion([*prompt, *ids], len(prompt)) for ids in subject.tokenizer.encode_batch(texts)]
         sizes.append(len(texts))
     scores = subject.logprobs(completions)
     bits, start = [], 0
