@@ -16,6 +16,7 @@ from tutelage.run.artifacts import (
     ModelInput,
     PreferencesInput,
     PromptsInput,
+    ReportInput,
     ResultsInput,
     Takes,
     TasksInput,
@@ -275,6 +276,9 @@ class ReportConfig(StageConfig):
     results: list[ResultsInput] = Field(
         default_factory=list, description="Results to show: one stage's, or a list of them."
     )
+    reports: list[ReportInput] = Field(
+        default_factory=list, description="Reports whose claims are shown as well, under their titles."
+    )
     artifacts: list[AnyInput] = Field(
         default_factory=list,
         validate_default=True,
@@ -285,7 +289,7 @@ class ReportConfig(StageConfig):
         default=None, description="What the run is asked to show; without it, the claims of the whole lifecycle."
     )
 
-    @field_validator("results", "artifacts", mode="before")
+    @field_validator("results", "reports", "artifacts", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -293,8 +297,8 @@ class ReportConfig(StageConfig):
     @field_validator("artifacts")
     @classmethod
     def _not_about_nothing(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if not value and not info.data.get("results"):
-            raise ValueError("a report needs `results` or `artifacts`: what is it to be about?")
+        if not value and not info.data.get("results") and not info.data.get("reports"):
+            raise ValueError("a report needs `results`, `reports` or `artifacts`: what is it to be about?")
         return value
 
 
