@@ -37,6 +37,8 @@ from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.synthesis.settings import LessonsConfig as LessonsConfig
+from tutelage.stages.synthesis.settings import SynthesizeConfig as SynthesizeConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 

@@ -1,0 +1,79 @@
+"""lessons: examples from which a small model learns to make data, problems with answers, and held-out items."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.sources.atlas import lessons
+from tutelage.sources.atlas.facts import Fact, build_facts
+from tutelage.sources.atlas.lessons import Lesson, Sum
+from tutelage.sources.store import write_jsonl
+from tutelage.stages.configs import LessonsConfig
+from tutelage.stages.synthesis.requests import STYLES, request
+from tutelage.stages.synthesis.text import windows
+
+Row = dict[str, Any]
+
+
+def run(config: LessonsConfig, inputs: Inputs, run: StageRun) -> None:
+    """Write the lessons about the taught half of the facts, sums to work out, and items about the rest."""
+    facts = build_facts(config.facts, run.seed)
+    rng = random.Random(f"{run.seed}/lessons")
+    drawn = lessons.sums(config.sums + config.problems + config.items, config.steps, rng)
+    learnt, open_sums = drawn[: config.sums], drawn[config.sums : config.sums + config.problems]
+    rows = [_conversation(lesson) for lesson in _lessons(config, lessons.taught(facts), learnt, rng)]
+    rng.shuffle(rows)
+    tasks = [*_sum_items(drawn[len(learnt) + len(open_sums) :], rng), *_rephrasing_items(facts, config.items, rng)]
+    numbered = [{"id": f"lesson-{place:05d}", **row} for place, row in enumerate(rows)]
+    run.metrics["examples"] = write_jsonl(run.directory / "examples" / "conversations.jsonl", numbered)
+    run.metrics["problems"] = write_jsonl(run.directory / "problems" / "prompts.jsonl", _problems(open_sums, rng))
+    run.metrics["tasks"] = write_jsonl(run.directory / "tasks" / "tasks.jsonl", tasks)
+
+
+def _lessons(
+    config: LessonsConfig, facts: Sequence[Fact], worked: Sequence[Sum], rng: random.Random
+) -> Iterator[Lesson]:
+    def cut(text: str) -> list[str]:
+        return list(windows(text, config.passage_words))
+
+    yield from lessons.reading(facts, config.reading, cut, rng)
+    yield from lessons.rephrasing(facts, config.rephrasing, rng)
+    yield from lessons.turns(facts, config.turns, cut, rng)
+    for one in worked:
+        yield Lesson("solve", {"problem": lessons.asked(one, rng), "instruction": ""}, one.worked)
+
+
+def _conversation(lesson: Lesson) -> Row:
+    fields = dict(lesson.fields)
+    if "style" in fields:
+        fields["style"] = STYLES[fields["style"]]
+    return {"messages": [*_asked(request(lesson.step, **fields)), {"role": "assistant", "content": lesson.reply}],
+            "source": "lessons", "tags": [lesson.step]}  # fmt: skip
+
+
+def _asked(text: str) -> list[Row]:
+    return [{"role": "user", "content": text}]
+
+
+def _problems(drawn: Sequence[Sum], rng: random.Random) -> Iterator[Row]:
+    for place, one in enumerate(drawn):
+        yield {"id": f"sum-{place:05d}", "messages": _asked(lessons.asked(one, rng)), "kind": "sum",
+               "answer": str(one.results[-1]), "meta": {}}  # fmt: skip
+
+
+def _sum_items(drawn: Sequence[Sum], rng: random.Random) -> Iterator[Row]:
+    for place, one in enumerate(drawn):
+        yield {"id": f"worked_sums-{place:04d}", "task": "worked_sums", "kind": "sum",
+               "messages": _asked(lessons.asked(one, rng)), "answer": str(one.results[-1]),
+               "meta": {"decontaminate": True}}  # fmt: skip
+
+
+def _rephrasing_items(facts: Sequence[Fact], count: int, rng: random.Random) -> Iterator[Row]:
+    for place, item in enumerate(lessons.rephrasing_items(facts, count, rng)):
+        style = STYLES[item["meta"]["style"]]
+        text = request("rephrase", passage=item["meta"]["passage"], style=style)
+        yield {"id": f"rephrased_facts-{place:04d}", "task": "rephrased_facts", "kind": "rephrase",
+               "messages": _asked(text), **item}  # fmt: skip
