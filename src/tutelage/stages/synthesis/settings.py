@@ -75,6 +75,11 @@ class SynthesizeConfig(StageConfig):
         default=None, ge=1, description="Rows kept of one passage, topic or problem; all that will do if not given."
     )
     rounds: int = Field(default=4, ge=1, description="Rounds of drawing; each asks for what is still missing.")
+    drafts_a_round: int | None = Field(
+        default=None,
+        ge=1,
+        description="Drafts of one round at most; later ones are shown what was kept of earlier ones.",
+    )
     passage_words: int = Field(default=120, ge=5, description="Longest passage: whole sentences of one document.")
     language: str | None = Field(default=None, description="Documents of this language only.")
     agreement: Literal["off", "passage", "alone"] = Field(
@@ -102,6 +107,9 @@ class SynthesizeConfig(StageConfig):
         default=0.8, gt=0, le=1, description="Share of common word 5-grams from which a row repeats another."
     )
     most_harm: float = Field(default=0.85, ge=0, description="Highest harm score, as in curate.")
+    measured_rows: int = Field(
+        default=200, ge=0, description="Rows of which is measured whether their evidence alone gives the answer."
+    )
     max_tokens: int = Field(default=64, ge=1, description="Longest text written in one step.")
     temperature: float = Field(default=1.0, ge=0)
     answer_temperature: float = Field(default=0.0, ge=0, description="Of answers.")

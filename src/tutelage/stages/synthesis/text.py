@@ -11,12 +11,13 @@ _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*(?:[.!?]+[\"'”’
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*(?!\w)")
 _NAME = re.compile(r"(?<!^)(?<![.!?:]\s)(?<![.!?:][\"'”]\s)(?<![\"“\n])\b[A-ZÀ-Þ][\w'’-]*")
 # Words that many texts share whatever they are about; whatever is left carries the meaning.
-FUNCTION_WORDS = frozenset(
+_FUNCTION_WORDS = (
     "a about after all also an and any are as at be because been before but by can could did do does for from get give "
     "had has have he her here him his how i if in into is it its just like made make many may me more most much my no "
     "not of on one or our out over s said say says she so some t tell than that the their them then there these they "
-    "this those to too up us very was we were what when where which who whom whose why will with would you your".split()
+    "this those to too up us very was we were what when where which who whom whose why will with would you your"
 )
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 def sentences(text: str) -> list[str]:
