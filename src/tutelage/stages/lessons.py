@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
+from tutelage.errors import DataError
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.atlas import lessons
 from tutelage.sources.atlas.facts import Fact, build_facts
@@ -22,14 +24,17 @@ def run(config: LessonsConfig, inputs: Inputs, run: StageRun) -> None:
     """Write the lessons about the taught half of the facts, sums to work out, and items about the rest."""
     facts = build_facts(config.facts, run.seed)
     rng = random.Random(f"{run.seed}/lessons")
-    drawn = lessons.sums(config.sums + config.problems + config.items, config.steps, rng)
-    learnt, open_sums = drawn[: config.sums], drawn[config.sums : config.sums + config.problems]
-    rows = [_conversation(lesson) for lesson in _lessons(config, lessons.taught(facts), learnt, rng)]
+    held_out = config.items if config.sums else 0
+    drawn = iter(lessons.sums(config.sums + config.problems + held_out, config.steps, rng))
+    worked, unsolved, held = (list(islice(drawn, n)) for n in (config.sums, config.problems, held_out))
+    rows = [_conversation(lesson) for lesson in _lessons(config, lessons.taught(facts), worked, rng)]
+    if not rows:
+        raise DataError(f"{run.name} has nothing to write", hint="set reading, rephrasing, turns or sums")
     rng.shuffle(rows)
-    tasks = [*_sum_items(drawn[len(learnt) + len(open_sums) :], rng), *_rephrasing_items(facts, config.items, rng)]
-    numbered = [{"id": f"lesson-{place:05d}", **row} for place, row in enumerate(rows)]
+    numbered = [{"id": f"{run.name}-{place:05d}", **row} for place, row in enumerate(rows)]
+    tasks = [*_sum_items(held, rng), *_rephrasing_items(facts, config.items if config.rephrasing else 0, rng)]
     run.metrics["examples"] = write_jsonl(run.directory / "examples" / "conversations.jsonl", numbered)
-    run.metrics["problems"] = write_jsonl(run.directory / "problems" / "prompts.jsonl", _problems(open_sums, rng))
+    run.metrics["problems"] = write_jsonl(run.directory / "problems" / "prompts.jsonl", _problems(unsolved, rng))
     run.metrics["tasks"] = write_jsonl(run.directory / "tasks" / "tasks.jsonl", tasks)
 
 

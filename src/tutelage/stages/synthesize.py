@@ -44,8 +44,8 @@ def run(config: SynthesizeConfig, inputs: Inputs, run: StageRun) -> None:
         run.journal.log(number, {"drawn": len(drafts), "kept": len(studio.kept), "tokens": studio.tokens})
         if len(studio.kept) >= config.num_rows:
             break
-    _measure(config, drafts, studio, filters, run)
     _publish(drafts, studio.kept, run)
+    _measure(config, drafts, studio, filters, run)
 
 
 def _round_size(config: SynthesizeConfig, drawn: int, kept: int) -> int:
@@ -113,7 +113,8 @@ def _measure(
     if not kept:
         raise DataError(
             f"none of {len(drafts)} drafts passed the filters; most failed: {common}",
-            hint="show examples (num_examples), fine-tune the model on some, or loosen the filter",
+            hint=f"look at {run.directory}/rejected.jsonl; show examples (num_examples), fine-tune the model on some, or "
+            "loosen the filter",
         )
 
 

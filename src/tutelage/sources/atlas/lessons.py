@@ -53,7 +53,7 @@ def said(fact: Fact, passage: str) -> bool:
 
 
 def reading(facts: Sequence[Fact], count: int, cut: Cut, rng: random.Random) -> Iterator[Lesson]:
-    """Passage → question, and passage with question → answer: two lessons a passage."""
+    """Passage → question, passage with question → answer, and the question of another fact by itself → its answer."""
     passages = read_passages(facts, cut, rng)
     for _ in range(count):
         passage, stated = next(passages)
@@ -61,6 +61,8 @@ def reading(facts: Sequence[Fact], count: int, cut: Cut, rng: random.Random) -> 
         question = rng.choice(fact.questions)
         yield Lesson("question", {"passage": passage}, question)
         yield Lesson("answer", {"passage": passage, "question": question}, rng.choice(fact.forward_statements))
+        other = rng.choice(facts)
+        yield Lesson("open_answer", {"question": rng.choice(other.questions)}, rng.choice(other.forward_statements))
 
 
 def sentence_of(fact: Fact, rng: random.Random) -> tuple[str, str]:
@@ -79,7 +81,7 @@ def rewriting(fact: Fact, style: str, but: str, rng: random.Random) -> str:
     frame = load("words/lessons")["styles"][style]
     wording = rng.choice([text for text in fact.statements if text != but])
     before, after = rng.choice(frame["before"]), rng.choice(frame["after"])
-    return before + (_inside(fact, wording) if before.endswith("that ") else wording) + after
+    return f"{before}{_inside(fact, wording) if before.endswith('that ') else wording}{after}"
 
 
 def styles() -> list[str]:

@@ -30,15 +30,18 @@ def support(passage: str, question: str, answer: str) -> Support:
     said = content_words(answer)
     strange = sorted((names(answer) - known) | (numbers(answer) - numbers(passage) - numbers(question)))
     asked = set(content_words(question))
-    best = max(sentences(passage), key=lambda one: _overlap(one, question, answer), default="")
-    new = (set(said) - asked) & set(content_words(best))
-    return Support(share_in(said, known), len(new), tuple(strange), best)
+    every = sentences(passage) or [passage]
+    place = max(range(len(every)), key=lambda one: _overlap(every[one], question, answer))
+    new = (set(said) - asked) & set(content_words(every[place]))
+    # a short answer beside its question ("Who wrote it? Anna.") needs the sentence before it
+    first = place if set(content_words(every[place])) & asked or not place else place - 1
+    return Support(share_in(said, known), len(new), tuple(strange), " ".join(every[first : place + 1]))
 
 
 def _overlap(sentence: str, question: str, answer: str) -> tuple[int, int]:
-    """What the sentence has of the answer that is not in the question, then what it has of both."""
+    """What the sentence has of the answer that is not in the question, then what it has of the question."""
     own, asked, said = set(content_words(sentence)), set(content_words(question)), set(content_words(answer))
-    return len(own & (said - asked)) + len(own & asked), len(own & said)
+    return len(own & (said - asked)), len(own & asked)
 
 
 def about(passage: str, question: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tutelage.stages.synthesis.drafts import Draft, turns
 from tutelage.stages.synthesis.studio import Studio
-from tutelage.stages.synthesis.verifiers import VERIFIERS
+from tutelage.tools.verifiers import VERIFIERS
 
 
 def make(drafts: Sequence[Draft], studio: Studio) -> None:
@@ -19,5 +19,5 @@ def make(drafts: Sequence[Draft], studio: Studio) -> None:
         draft.key = f"{draft.parent.text} {solution}"
         for name in studio.config.verify:
             if draft.sound:
-                verdict = VERIFIERS[name](solution, str(draft.parent.extra["answer"] or ""))
+                verdict = VERIFIERS[name](solution, draft.parent.text, str(draft.parent.extra["answer"] or ""))
                 draft.check(name, verdict.seen, verdict.agrees)

@@ -35,6 +35,8 @@ def _same_meaning(draft: Draft, text: str, least_kept: float, least_own: float) 
     draft.check("added", ", ".join(found.added), not found.added)
     draft.check("kept", found.kept, found.kept >= least_kept)
     draft.check("own", found.own, found.own >= least_own)
+    asks = "?" in draft.parent.text
+    draft.check("asks", float(asks), not asks or "?" in text)
     alike = rouge_l(content_words(draft.parent.text), content_words(text))
     same = draft.parent.text.casefold() == text.casefold()
     draft.check("rewritten", alike, not same and not (alike >= SAME and len(text) == len(draft.parent.text)))

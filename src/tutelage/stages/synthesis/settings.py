@@ -30,12 +30,12 @@ class LessonsConfig(StageConfig):
     facts: int | None = Field(
         default=None, ge=44, description="How many facts, as in `atlas`; with its seed they are the same ones."
     )
-    reading: int = Field(default=1500, ge=1, description="Passages with a question, and with its answer.")
+    reading: int = Field(default=1500, ge=0, description="Passages with a question, and with its answer.")
     rephrasing: int = Field(default=800, ge=0, description="Sentences with a rewriting in a style.")
     turns: int = Field(default=0, ge=0, description="Passages with what a user says next.")
-    sums: int = Field(default=600, ge=0, description="Sums worked out step by step.")
+    sums: int = Field(default=0, ge=0, description="Sums worked out step by step.")
     steps: int = Field(default=2, ge=1, le=6, description="Steps of a sum.")
-    problems: int = Field(default=1000, ge=1, description="Further sums with their answers only.")
+    problems: int = Field(default=0, ge=0, description="Further sums with their answers only.")
     items: int = Field(default=200, ge=1, description="Held-out items of each kind.")
     passage_words: int = Field(default=40, ge=5, description="Longest passage.")
 
@@ -86,7 +86,7 @@ class SynthesizeConfig(StageConfig):
         default="off",
         description="Whether a second answer must agree: to passage and question, or to the question alone.",
     )
-    verify: list[Literal["arithmetic", "python", "answer"]] = Field(
+    verify: list[Literal["arithmetic", "sources", "python", "answer"]] = Field(
         default=["arithmetic", "answer"], min_length=1, description="What a worked problem must pass (`reasoning`)."
     )
     instruction: str = Field(

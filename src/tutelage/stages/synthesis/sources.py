@@ -13,7 +13,7 @@ from tutelage.sources.store import read_documents, read_jsonl
 from tutelage.stages.configs import SynthesizeConfig
 from tutelage.stages.synthesis.drafts import Parent
 from tutelage.stages.synthesis.text import windows
-from tutelage.stages.synthesis.verifiers import final_answer
+from tutelage.tools.verifiers import final_answer
 
 FEWEST_WORDS = 4  # of a passage
 Row = Mapping[str, Any]
@@ -49,10 +49,10 @@ def _problems(config: SynthesizeConfig, problems: Artifact) -> list[Parent]:
     found = []
     for row in read_jsonl(problems.path / "prompts.jsonl"):
         known = row.get("answer") or final_answer(str(row.get("meta", {}).get("reference") or ""))
-        if not known and set(config.verify) != {"arithmetic"}:
+        if not known and set(config.verify) & {"answer", "python"}:
             raise DataError(
                 f"{problems.name}: problem {row['id']} has no answer to compare with",
-                hint="give it an `answer`, or set verify: [arithmetic]",
+                hint="give it an `answer`, or leave answer and python out of `verify`",
             )
         found.append(Parent(str(row["id"]), str(row["messages"][-1]["content"]), {"answer": known}))
     return found

@@ -1,4 +1,4 @@
-"""Who may confirm a worked solution: the calculator, the sandbox, the answer that is known."""
+"""Who may confirm a worked solution: the calculator, the sandbox, the known answer, the problem's own numbers."""
 
 from __future__ import annotations
 
@@ -31,30 +31,44 @@ class Verdict(NamedTuple):
     seen: str
 
 
-def by_arithmetic(text: str, answer: str) -> Verdict:
+def by_arithmetic(solution: str, problem: str, answer: str) -> Verdict:
     """Every sum written out is confirmed by the calculator, and there is one."""
-    found = equations(text)
+    found = equations(solution)
     wrong = [f"{left} = {right}" for left, right in found if not _holds(left, right)]
     return Verdict(bool(found) and not wrong, "; ".join(wrong) if wrong else f"{len(found)} sums")
 
 
-def by_python(text: str, answer: str) -> Verdict:
+def by_sources(solution: str, problem: str, answer: str) -> Verdict:
+    """Every number that is reckoned with is in the problem or came out before: right sums of something else go."""
+    known = {Fraction(number) for number in _numbers(problem)}
+    for left, right in equations(solution):
+        strange = [number for number in _numbers(re.sub(r"[-−]", " ", left)) if Fraction(number) not in known]
+        if strange:
+            return Verdict(False, f"{strange[0]} in {left}")
+        known.add(Fraction(right))
+    return Verdict(True, f"{len(known)} numbers")
+
+
+def by_python(solution: str, problem: str, answer: str) -> Verdict:
     """The code in the solution, run in the sandbox, prints the answer that is known."""
-    code = "\n".join(_CODE.findall(text))
+    code = "\n".join(_CODE.findall(solution))
     if not code:
         return Verdict(False, "no code")
     ran = run_python(code)
-    return Verdict(not ran.error and _same(ran.output.strip().split("\n")[-1], answer), ran.error or ran.output.strip())
+    return Verdict(
+        not ran.error and same_answer(ran.output.strip().split("\n")[-1], answer), ran.error or ran.output.strip()
+    )
 
 
-def by_answer(text: str, answer: str) -> Verdict:
+def by_answer(solution: str, problem: str, answer: str) -> Verdict:
     """What the solution ends with is the answer that is known."""
-    said = final_answer(text)
-    return Verdict(_same(said, answer), said)
+    said = final_answer(solution)
+    return Verdict(same_answer(said, answer), said)
 
 
-VERIFIERS: Mapping[str, Callable[[str, str], Verdict]] = {
+VERIFIERS: Mapping[str, Callable[[str, str, str], Verdict]] = {
     "arithmetic": by_arithmetic,
+    "sources": by_sources,
     "python": by_python,
     "answer": by_answer,
 }
@@ -86,7 +100,7 @@ def _holds(left: str, right: str) -> bool:
     return value == stated or (abs(value - stated) <= _CLOSE * max(abs(value), abs(stated)) and "." in right)
 
 
-def _same(said: str, answer: str) -> bool:
+def same_answer(said: str, answer: str) -> bool:
     """Equal as numbers where both are, else as words."""
     left, right = _value(said), _value(answer)
     if left is not None and right is not None:
@@ -94,6 +108,10 @@ def _same(said: str, answer: str) -> bool:
     return bool(said) and " ".join(said.casefold().split()).rstrip(".") == " ".join(answer.casefold().split()).rstrip(
         "."
     )
+
+
+def _numbers(text: str) -> list[str]:
+    return re.findall(rf"(?<![\w.]){_N}", text.replace(",", ""))
 
 
 def _value(text: str) -> Fraction | None:
