@@ -101,9 +101,7 @@ def _measure(
     if studio.uncounted:
         run.notes.append(f"the server did not count the tokens of {studio.uncounted} replies: `tokens` is too low")
     if studio.without_room:
-        run.notes.append(
-            f"{studio.without_room} requests did not fit into the context: lower max_tokens, passage_words"
-        )
+        run.notes.append(f"{studio.without_room} requests did not fit: lower max_tokens or passage_words")
     common = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(4))
     if len(kept) < config.num_rows:
         run.notes.append(

@@ -18,7 +18,7 @@ _EQUATION = re.compile(
     rf"(?<![\w.])(\({{0,9}}{_N}(?:[\s()]{{0,9}}[-+*/÷−][\s()]{{0,9}}{_N}){{1,20}}\){{0,9}})"
     rf"\s{{0,9}}(?:=|is|are|makes|equals|gives)\s{{0,9}}({_N})(?![\w.]*\d)(?!\s{{0,9}}[-+*/÷−(]\s{{0,9}}\d)"
 )
-_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)(?:/\d+)?")
+_NUMBER = re.compile(rf"{_N}(?:/0{{0,9}}[1-9]\d{{0,15}})?")
 _CODE = re.compile(r"```(?:python|py)?\n(.*?)```", re.DOTALL)
 _STATED = re.compile(r"(?:answer is|answer:|####)\s*:?\s*(.*)", re.IGNORECASE)
 _CLOSE = Fraction(1, 200)  # of what was rounded on the way

@@ -53,7 +53,7 @@ def said(fact: Fact, passage: str) -> bool:
 
 
 def reading(facts: Sequence[Fact], count: int, cut: Cut, rng: random.Random) -> Iterator[Lesson]:
-    """Passage → question, passage with question → answer, and the question of another fact by itself → its answer."""
+    """Passage → question, passage with question → answer, and another fact's question alone → its answer."""
     passages = read_passages(facts, cut, rng)
     for _ in range(count):
         passage, stated = next(passages)
