@@ -111,8 +111,8 @@ def _measure(
     if not kept:
         raise DataError(
             f"none of {len(drafts)} drafts passed the filters; most failed: {common}",
-            hint=f"look at {run.directory}/rejected.jsonl; show examples (num_examples), fine-tune the model on some, or "
-            "loosen the filter",
+            hint=f"look at {run.directory}/rejected.jsonl; show examples (num_examples), fine-tune the model on some, "
+            "or loosen the filter",
         )
 
 
