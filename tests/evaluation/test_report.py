@@ -27,7 +27,7 @@ from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.before_after import before_after
 from tutelage.evaluation.report.claims import DEFAULT_CLAIMS, Claim
 from tutelage.evaluation.report.judge import judge, meets
-from tutelage.evaluation.report.view import asked_in_words
+from tutelage.evaluation.report.view import asked_in_words, claim_parts
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.journal import Journal
 from tutelage.run.progress import no_progress
@@ -314,6 +314,27 @@ def test_a_missing_measurement_is_not_a_success() -> None:
 )
 def test_thresholds(value: float | None, asked: str, met: bool) -> None:
     assert meets(value, asked) is met
+
+
+def test_claims_stand_under_the_headings_of_their_parts_with_the_models_that_they_are_about() -> None:
+    rows = [
+        {"model": model, "task": task, "metric": "accuracy", "value": 0.7}
+        for task, models in (("sums", "ab"), ("memory", "bc"))
+        for model in models
+    ]
+    claims = [
+        Claim(claim="It calculates", measure="m", task="sums", part="Tools", asked={"b": ">= 0.5"}),
+        Claim(claim="It remembers", measure="m", task="memory", part="Memory", asked={"c": ">= 0.9"}),
+        Claim(claim="… more or less", measure="m", task="sums", part="Tools"),
+    ]
+    shown = claim_parts(judge(claims, rows, []), ["a", "b", "c"])
+    assert [(part["name"], part["met"], part["asked"]) for part in shown["parts"]] == [
+        ("Tools", 1, 1),
+        ("Memory", 0, 1),
+    ]
+    assert [part["models"] for part in shown["parts"]] == [["a", "b"], ["b", "c"]]
+    assert [row["claim"] for row in shown["parts"][0]["by_model"]] == ["It calculates", "… more or less"]
+    assert (shown["met"], shown["asked"]) == (1, 2)
 
 
 def test_a_threshold_may_be_what_another_model_reached() -> None:

@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tutelage.errors import RecipeError
 from tutelage.run.config import StageConfig, Strict
+from tutelage.run.include import read_text, whole
 from tutelage.run.stage import StageSpec
 from tutelage.run.words import describe, did_you_mean, dotted, explain
-from tutelage.run.yaml_text import KeyPath, YamlText, parse_yaml
+from tutelage.run.yaml_text import KeyPath, parse_yaml
 
 Specs = Mapping[str, StageSpec]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -32,6 +33,7 @@ class RecipeHeader(Strict):
     needs: list[str] = Field([], description="How to get the data that the recipe reads; printed when it is missing.")
     run_dir: Path | None = Field(None, description="Where to write; runs/<name> if not given.")
     threads: int | None = Field(None, ge=1, description="Processor threads; kept for the life of the run folder.")
+    include: str | list[str] = Field([], description="Recipes whose stages are brought in; paths from this file.")
     stages: dict[str, Any] = Field(min_length=1, description="Stage name → its type (`stage:`) and settings.")
 
 
@@ -79,39 +81,25 @@ class Recipe:
 
 def load_recipe(path: Path, specs: Specs, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and apply overrides; every problem is listed at once. Raises RecipeError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe", hint="check the path") from error
-    except IsADirectoryError as error:
-        raise RecipeError(f"{path}: a folder, not a recipe file") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
-    return read_recipe(text, str(path), specs, overrides)
+    return read_recipe(read_text(path), str(path), specs, overrides)
 
 
 def read_recipe(text: str, name: str, specs: Specs, overrides: Sequence[str] = ()) -> Recipe:
     """As `load_recipe`, from a text; `name` stands for the file in messages."""
-    document = parse_yaml(text, name)
-    if not isinstance(document.value, dict):
-        what = "empty" if document.value is None else f"expected a mapping, got {describe(document.value)}"
-        raise RecipeError(f"{name}: {what}", hint="a recipe has the keys name, seed and stages")
-    document.value.setdefault("name", Path(name).stem)
-    origins = {path: f"{name}:{line}" for path, line in document.lines.items()}
+    value, origins = whole(text, name)
+    value.setdefault("name", Path(name).stem)
     for override in overrides:
-        _apply(document, origins, override)
-    return _check(document.value, name, specs, origins)
+        _apply(value, origins, override)
+    return _check(value, name, specs, origins)
 
 
-def _apply(document: YamlText, origins: dict[KeyPath, str], override: str) -> None:
+def _apply(recipe: dict[str, Any], origins: dict[KeyPath, str], override: str) -> None:
     """Set one `key.path=value`; the value is read as YAML, the path begins at a stage or at the top."""
     key, separator, text = override.partition("=")
     path: list[str | int] = list(key.strip().split("."))
     if not separator or not all(path):
         raise RecipeError(f"override {override!r}: expected key.path=value", hint="for example base.learning_rate=1e-3")
-    raw_stages = document.value.get("stages")
+    raw_stages = recipe.get("stages")
     stages = raw_stages if isinstance(raw_stages, dict) else {}
     if path[0] != "stages" and (len(path) > 1 or path[0] not in RecipeHeader.model_fields):
         path = ["stages", *path]
@@ -122,7 +110,7 @@ def _apply(document: YamlText, origins: dict[KeyPath, str], override: str) -> No
             raise RecipeError(f"override {override!r}: names a whole stage", hint=f"name a key: {unknown}.KEY=value")
         raise RecipeError(f"override {override!r}: there is no stage {unknown}; {did_you_mean(unknown, names)}")
     value = parse_yaml(text, f"override {override!r}").value
-    _set(document.value, path, value, override)
+    _set(recipe, path, value, override)
     for known in [known for known in origins if known[: len(path)] == tuple(path)]:
         del origins[known]
     for length in range(1, len(path) + 1):  # the mappings that it made are its too

@@ -18,6 +18,7 @@ class Claim(Strict):
 
     claim: str = Field(description="the sentence that is claimed")
     measure: str = Field(description="what was measured, in words")
+    part: str = Field(default="", description="the heading under which the report shows it, with others of that part")
     task: str | None = Field(default=None, description="the evaluation task; its results are read by model")
     stage: str | None = Field(default=None, description="instead of a task: a kind of stage whose own metric is read")
     metric: str = Field(

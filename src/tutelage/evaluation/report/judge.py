@@ -35,6 +35,7 @@ class Verdict:
     stage: str | None
     metric: str
     cells: Mapping[str, Cell]
+    part: str = ""
 
     @property
     def met(self) -> bool | None:
@@ -90,7 +91,7 @@ def _by_model(claim: Claim, results: Sequence[Mapping[str, Any]]) -> list[Verdic
         asked = claim.asked.get(model, claim.asked.get("*", ""))
         if model in rows or asked:
             cells[model] = _cell(rows.get(model, {}), asked, values)
-    return [Verdict(claim.claim, claim.measure, claim.task, None, claim.metric, cells)] if cells else []
+    return [Verdict(claim.claim, claim.measure, claim.task, None, claim.metric, cells, claim.part)] if cells else []
 
 
 def _by_stage(claim: Claim, stages: Sequence[StageFacts]) -> list[Verdict]:
@@ -109,6 +110,7 @@ def _by_stage(claim: Claim, stages: Sequence[StageFacts]) -> list[Verdict]:
             claim.stage,
             metric,
             cells,
+            claim.part,
         )
         for metric, cells in by_metric.items()
     ]

@@ -74,7 +74,7 @@ def _context(report: Report) -> dict[str, Any]:
         "title": report.title,
         "headline": view.headline(run, results),
         "pictures": _pictures(shown, unfinished(report.name, report.inputs)),
-        "claims": view.claim_rows(report.verdicts, models),
+        "claims": view.claim_parts(report.verdicts, models),
         "methods": [tables(comparison) for comparison in compare(run.stages, report.results)],
         "samples": side_by_side(report.samples, models, hidden),
         "before_after": [

@@ -118,20 +118,27 @@ def _training_keys(run: RunFacts) -> list[dict[str, Any]]:
     return keys
 
 
-def claim_rows(verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str, Any]:
-    """The claims by model and the claims about data and the reward model, and how many were met."""
-    by_model = [_claim(verdict, models) for verdict in verdicts if verdict.task is not None]
+def claim_parts(verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str, Any]:
+    """The claims under the headings of their parts, in the order in which these first occur, and how many were met."""
+    names = list(dict.fromkeys(verdict.part for verdict in verdicts))
+    parts = [_part(name, [verdict for verdict in verdicts if verdict.part == name], models) for name in names]
+    return {"parts": parts, "any_models": any(part["by_model"] for part in parts), **_counts(verdicts)}
+
+
+def _part(name: str, verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str, Any]:
+    """The claims by model, with columns for the models of which they say something, and the claims about stages."""
+    named = {label for verdict in verdicts if verdict.task is not None for label in verdict.cells}
+    shown = [model for model in models if model in named]
+    by_model = [_claim(verdict, shown) for verdict in verdicts if verdict.task is not None]
     by_stage = [_claim(verdict, list(verdict.cells)) for verdict in verdicts if verdict.task is None]
     for row, above in zip(by_stage[1:], by_stage, strict=False):
         row["again"] = row["claim"] == above["claim"]  # said once, it holds for the rows below
+    return {"name": name, "models": shown, "by_model": by_model, "by_stage": by_stage, **_counts(verdicts)}
+
+
+def _counts(verdicts: Sequence[Verdict]) -> dict[str, int]:
     asked = [verdict for verdict in verdicts if verdict.met is not None]
-    return {
-        "models": list(models),
-        "by_model": by_model,
-        "by_stage": by_stage,
-        "asked": len(asked),
-        "met": sum(verdict.met is True for verdict in asked),
-    }
+    return {"asked": len(asked), "met": sum(verdict.met is True for verdict in asked)}
 
 
 def _claim(verdict: Verdict, labels: Sequence[str]) -> dict[str, Any]:
