@@ -14,7 +14,8 @@ from tutelage.sources.atlas.facts import Fact, build_facts
 from tutelage.sources.atlas.lessons import Lesson, Sum
 from tutelage.sources.store import write_jsonl
 from tutelage.stages.configs import LessonsConfig
-from tutelage.stages.synthesis.requests import STYLES, request
+from tutelage.stages.synthesis.drafts import turns
+from tutelage.stages.synthesis.requests import STYLES, grounding, request, spoken
 from tutelage.stages.synthesis.text import windows
 
 Row = dict[str, Any]
@@ -27,7 +28,7 @@ def run(config: LessonsConfig, inputs: Inputs, run: StageRun) -> None:
     held_out = config.items if config.sums else 0
     drawn = iter(lessons.sums(config.sums + config.problems + held_out, config.steps, rng))
     worked, unsolved, held = (list(islice(drawn, n)) for n in (config.sums, config.problems, held_out))
-    rows = [_conversation(lesson) for lesson in _lessons(config, lessons.taught(facts), worked, rng)]
+    rows = list(_lessons(config, lessons.taught(facts), worked, rng))
     if not rows:
         raise DataError(f"{run.name} has nothing to write", hint="set reading, rephrasing, turns or sums")
     rng.shuffle(rows)
@@ -38,41 +39,45 @@ def run(config: LessonsConfig, inputs: Inputs, run: StageRun) -> None:
     run.metrics["tasks"] = write_jsonl(run.directory / "tasks" / "tasks.jsonl", tasks)
 
 
-def _lessons(
-    config: LessonsConfig, facts: Sequence[Fact], worked: Sequence[Sum], rng: random.Random
-) -> Iterator[Lesson]:
+def _lessons(config: LessonsConfig, facts: Sequence[Fact], worked: Sequence[Sum], rng: random.Random) -> Iterator[Row]:
     def cut(text: str) -> list[str]:
         return list(windows(text, config.passage_words))
 
-    yield from lessons.reading(facts, config.reading, cut, rng)
-    yield from lessons.rephrasing(facts, config.rephrasing, rng)
-    yield from lessons.turns(facts, config.turns, cut, rng)
+    for lesson in lessons.reading(facts, config.reading, cut, rng):
+        yield _conversation(lesson)
+    for lesson in lessons.rephrasing(facts, config.rephrasing, rng):
+        style = STYLES[lesson.fields["style"]]
+        yield _conversation(lesson._replace(fields={**lesson.fields, "style": style}))
+    for passage, said in lessons.dialogues(facts, config.turns, cut, rng):
+        yield from _dialogue(passage, said, rng)
     for one in worked:
-        yield Lesson("solve", {"problem": lessons.asked(one, rng), "instruction": ""}, one.worked)
+        yield _conversation(Lesson("solve", {"problem": lessons.asked(one, rng), "instruction": ""}, one.worked))
 
 
 def _conversation(lesson: Lesson) -> Row:
-    fields = dict(lesson.fields)
-    if "style" in fields:
-        fields["style"] = STYLES[fields["style"]]
-    return {"messages": [*_asked(request(lesson.step, **fields)), {"role": "assistant", "content": lesson.reply}],
-            "source": "lessons", "tags": [lesson.step]}  # fmt: skip
+    messages = turns(request(lesson.step, **lesson.fields), lesson.reply)
+    return {"messages": messages, "source": "lessons", "tags": [lesson.step]}
 
 
-def _asked(text: str) -> list[Row]:
-    return [{"role": "user", "content": text}]
+def _dialogue(passage: str, said: Sequence[tuple[str, str]], rng: random.Random) -> Iterator[Row]:
+    """What the user says at one place of it, and how the assistant answers throughout."""
+    place = rng.randrange(len(said))
+    before = turns(*(text for pair in said[:place] for text in pair))
+    yield _conversation(Lesson("user_turn", {"about": passage, "said": spoken(before)}, said[place][0]))
+    messages = [grounding(passage), *turns(*(text for pair in said for text in pair))]
+    yield {"messages": messages, "source": "lessons", "tags": ["reply"]}
 
 
 def _problems(drawn: Sequence[Sum], rng: random.Random) -> Iterator[Row]:
     for place, one in enumerate(drawn):
-        yield {"id": f"sum-{place:05d}", "messages": _asked(lessons.asked(one, rng)), "kind": "sum",
+        yield {"id": f"sum-{place:05d}", "messages": turns(lessons.asked(one, rng)), "kind": "sum",
                "answer": str(one.results[-1]), "meta": {}}  # fmt: skip
 
 
 def _sum_items(drawn: Sequence[Sum], rng: random.Random) -> Iterator[Row]:
     for place, one in enumerate(drawn):
         yield {"id": f"worked_sums-{place:04d}", "task": "worked_sums", "kind": "sum",
-               "messages": _asked(lessons.asked(one, rng)), "answer": str(one.results[-1]),
+               "messages": turns(lessons.asked(one, rng)), "answer": str(one.results[-1]),
                "meta": {"decontaminate": True}}  # fmt: skip
 
 
@@ -81,4 +86,4 @@ def _rephrasing_items(facts: Sequence[Fact], count: int, rng: random.Random) -> 
         style = STYLES[item["meta"]["style"]]
         text = request("rephrase", passage=item["meta"]["passage"], style=style)
         yield {"id": f"rephrased_facts-{place:04d}", "task": "rephrased_facts", "kind": "rephrase",
-               "messages": _asked(text), **item}  # fmt: skip
+               "messages": turns(text), **item}  # fmt: skip

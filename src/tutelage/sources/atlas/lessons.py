@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tutelage.sources.atlas.facts import Entity, Fact, group_entities, other_values
+from tutelage.sources.atlas.facts import Fact, group_entities, other_values
 from tutelage.sources.atlas.grammar import expand, inside, load
 from tutelage.sources.atlas.pages import almanac_page, comparison_page, entity_page
 
@@ -97,17 +97,17 @@ def rephrasing(facts: Sequence[Fact], count: int, rng: random.Random) -> Iterato
         yield Lesson("rephrase", {"passage": sentence, "style": style}, rewriting(fact, style, wording, rng))
 
 
-def turns(facts: Sequence[Fact], count: int, cut: Cut, rng: random.Random) -> Iterator[Lesson]:
-    """What a user asks first about a passage, what next, and thanks at the end."""
+def dialogues(
+    facts: Sequence[Fact], count: int, cut: Cut, rng: random.Random
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Passages, with what a user asks about each and is answered: one or two facts, and thanks at the end."""
     passages = read_passages(facts, cut, rng)
     for _ in range(count):
         passage, stated = next(passages)
         order = rng.sample(stated, min(2, len(stated)))
         asked = [(rng.choice(fact.questions), rng.choice(fact.forward_statements)) for fact in order]
-        asked.append(tuple(rng.choice(load("words/lessons")["thanks"])))
-        shown = rng.randrange(len(asked))
-        before = "".join(f"\nUser: {question}\nAssistant: {answer}" for question, answer in asked[:shown])
-        yield Lesson("user_turn", {"about": passage, "said": before}, asked[shown][0])
+        thanks, welcome = rng.choice(load("words/lessons")["thanks"])
+        yield passage, [*asked, (thanks, welcome)]
 
 
 class Sum(NamedTuple):
@@ -170,6 +170,3 @@ def rephrasing_items(facts: Sequence[Fact], count: int, rng: random.Random) -> I
 def taught(facts: Sequence[Fact]) -> list[Fact]:
     """The half that lessons are about."""
     return [fact for fact in facts if fact.taught]
-
-
-__all__ = ["Entity", "Lesson", "Sum", "asked", "reading", "rephrasing", "rephrasing_items", "sums", "taught", "turns"]

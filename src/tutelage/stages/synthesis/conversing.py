@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tutelage.stages.synthesis.drafts import Draft, sound
 from tutelage.stages.synthesis.meaning import support
+from tutelage.stages.synthesis.requests import grounding, spoken
 from tutelage.stages.synthesis.studio import Studio
 from tutelage.stages.synthesis.text import content_words
 
@@ -15,7 +16,11 @@ def make(drafts: Sequence[Draft], studio: Studio) -> None:
     grounded = not studio.config.topics
     for number in range(1, studio.config.turns + 1):
         going = sound(drafts)
-        said = studio.ask("user_turn", [(draft, _user(draft)) for draft in going], f"user_{number}")
+        said = studio.ask(
+            "user_turn",
+            [(draft, {"about": draft.parent.text, "said": spoken(draft.messages)}) for draft in going],
+            f"user_{number}",
+        )
         for draft, text in zip(going, said, strict=True):
             before = [message["content"] for message in draft.messages if message["role"] == "user"]
             fresh = all(content_words(text) != content_words(other) for other in before)
@@ -26,18 +31,13 @@ def make(drafts: Sequence[Draft], studio: Studio) -> None:
         draft.key = "\n".join(message["content"] for message in draft.messages if message["role"] == "user")
 
 
-def _user(draft: Draft) -> dict[str, str]:
-    said = "".join(f"\n{message['role'].capitalize()}: {message['content']}" for message in draft.messages)
-    return {"about": draft.parent.text, "said": said}
-
-
 def _reply(drafts: Sequence[Draft], studio: Studio, grounded: bool, number: int) -> None:
     """The assistant answers; about a passage from the passage, which is not part of the conversation that is kept."""
     jobs = []
     for draft in drafts:
         messages = [dict(message) for message in draft.messages]
         if grounded:
-            messages.insert(0, {"role": "system", "content": f"Answer from this text: {draft.parent.text}"})
+            messages.insert(0, grounding(draft.parent.text))
         jobs.append((draft, messages))
     for draft, text in zip(drafts, studio.say("reply", jobs, f"reply_{number}"), strict=True):
         question = " ".join(message["content"] for message in draft.messages)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 REQUESTS: Mapping[str, str] = {
     "question": "{passage}\n\nWrite a question that this text answers.",
@@ -31,3 +31,13 @@ STYLES: Mapping[str, str] = {
 def request(step: str, **fields: str) -> str:
     """The words of one step, filled in."""
     return REQUESTS[step].format(**fields)
+
+
+def spoken(messages: Sequence[Mapping[str, str]]) -> str:
+    """What was said so far, a line a turn."""
+    return "".join(f"\n{message['role'].capitalize()}: {message['content']}" for message in messages)
+
+
+def grounding(passage: str) -> dict[str, str]:
+    """The system message of an assistant who is to answer from a passage."""
+    return {"role": "system", "content": f"Answer from this text: {passage}"}

@@ -10,11 +10,12 @@ from tutelage.curation.words import normal_words
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*(?:[.!?]+[\"'”’)]*|\n|$)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)*(?!\w)")
 _NAME = re.compile(r"(?<!^)(?<![.!?:]\s)(?<![.!?:][\"'”]\s)(?<![\"“\n])\b[A-ZÀ-Þ][\w'’-]*")
+_CONTRACTED = re.compile(r"(?<=\w)['’](?:s|t|re|ll|ve|d|m)\b", re.IGNORECASE)
 # Words that many texts share whatever they are about; whatever is left carries the meaning.
 _FUNCTION_WORDS = (
     "a about after all also an and any are as at be because been before but by can could did do does for from get give "
     "had has have he her here him his how i if in into is it its just like made make many may me more most much my no "
-    "not of on one or our out over s said say says she so some t tell than that the their them then there these they "
+    "not of on one or our out over said say says she so some tell than that the their them then there these they "
     "this those to too up us very was we were what when where which who whom whose why will with would you your"
 )
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
@@ -27,7 +28,7 @@ def sentences(text: str) -> list[str]:
 
 def content_words(text: str) -> list[str]:
     """Normal words without function words, a plural's ending taken off, in order."""
-    return [_stem(word) for word in normal_words(text) if word not in FUNCTION_WORDS]
+    return [_stem(word) for word in normal_words(_CONTRACTED.sub("", text)) if word not in FUNCTION_WORDS]
 
 
 def _stem(word: str) -> str:
@@ -36,7 +37,8 @@ def _stem(word: str) -> str:
 
 def names(text: str) -> set[str]:
     """Capitalised words that no sentence begins with, in normal form: people, places, titles."""
-    return {_stem(word) for found in _NAME.findall(text) for word in normal_words(found)} - FUNCTION_WORDS
+    found = _NAME.findall(_CONTRACTED.sub("", text))
+    return {_stem(word) for name in found for word in normal_words(name)} - FUNCTION_WORDS
 
 
 def numbers(text: str) -> set[str]:
