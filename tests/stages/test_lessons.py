@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tiny import stage_run, tree_bytes
 from tutelage.errors import DataError
@@ -83,9 +84,11 @@ def test_sums_are_worked_right_and_nobody_sees_the_held_out_ones(tmp_path: Path)
     items = [row["messages"][0]["content"] for row in rows_of(run, "tasks", "tasks") if row["task"] == "worked_sums"]
     expressions = [tuple(re.findall(r"\d+|plus|minus", text)) for text in [*asked, *problems, *items]]
     assert len(expressions) == len(set(expressions)) == 90
-    assert all(min(one.results) >= 0 for one in sums(100, 4, random.Random(0)))
+    assert all(min(one.results) >= 0 for one in sums(100, 4, 3, random.Random(0)))
 
 
 def test_nothing_to_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to write"):
         written(tmp_path / "a", reading=0, rephrasing=0, turns=0, sums=0)
+    with pytest.raises(ValidationError, match="there are not 90 different sums of 1 steps by up to 2"):
+        LessonsConfig(**SMALL, steps=1, largest=2)

@@ -26,7 +26,8 @@ def run(config: LessonsConfig, inputs: Inputs, run: StageRun) -> None:
     facts = build_facts(config.facts, run.seed)
     rng = random.Random(f"{run.seed}/lessons")
     held_out = config.items if config.sums else 0
-    drawn = iter(lessons.sums(config.sums + config.problems + held_out, config.steps, rng))
+    wanted = config.sums + config.problems + held_out
+    drawn = iter(lessons.sums(wanted, config.steps, config.largest, rng))
     worked, unsolved, held = (list(islice(drawn, n)) for n in (config.sums, config.problems, held_out))
     rows = list(_lessons(config, lessons.taught(facts), worked, rng))
     if not rows:

@@ -141,12 +141,12 @@ class Sum(NamedTuple):
         return " ".join([*lines, f"The answer is {self.results[-1]}."])
 
 
-def sums(count: int, num_steps: int, rng: random.Random) -> list[Sum]:
-    """Different sums of this many steps."""
+def sums(count: int, num_steps: int, largest: int, rng: random.Random) -> list[Sum]:
+    """Different sums of this many steps, each by up to `largest`, from a number of up to twice that."""
     found: dict[str, Sum] = {}
     while len(found) < count:
-        steps = tuple((rng.choice(list(OPERATIONS)), rng.randint(1, 10)) for _ in range(num_steps))
-        drawn = Sum(rng.randint(1, 20), steps)
+        steps = tuple((rng.choice(list(OPERATIONS)), rng.randint(1, largest)) for _ in range(num_steps))
+        drawn = Sum(rng.randint(1, 2 * largest), steps)
         if min(drawn.results) >= 0:
             found[drawn.expression] = drawn
     return list(found.values())

@@ -72,8 +72,8 @@ class Filters:
 
 
 def form_of(text: str) -> tuple[str, ...]:
-    """A text's different content words in alphabetical order: `Peru's capital?` is `The capital of Peru?`."""
-    return tuple(sorted(set(content_words(text))))
+    """A text's content words in alphabetical order: `Peru's capital?` is `The capital of Peru?`."""
+    return tuple(sorted(content_words(text)))
 
 
 def whole(draft: Draft) -> str:

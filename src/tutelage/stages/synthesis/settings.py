@@ -35,9 +35,17 @@ class LessonsConfig(StageConfig):
     turns: int = Field(default=0, ge=0, description="Passages with what a user says next.")
     sums: int = Field(default=0, ge=0, description="Sums worked out step by step.")
     steps: int = Field(default=2, ge=1, le=6, description="Steps of a sum.")
+    largest: int = Field(default=10, ge=1, description="Largest number that a step adds or takes away.")
     problems: int = Field(default=0, ge=0, description="Further sums with their answers only.")
     items: int = Field(default=200, ge=1, description="Held-out items of each kind.")
     passage_words: int = Field(default=40, ge=5, description="Longest passage.")
+
+    @model_validator(mode="after")
+    def _enough_sums(self) -> LessonsConfig:
+        wanted = self.sums + self.problems + (self.items if self.sums else 0)
+        if wanted > self.largest * (2 * self.largest) ** self.steps // 2:  # about half of them never go below zero
+            raise ValueError(f"there are not {wanted} different sums of {self.steps} steps by up to {self.largest}")
+        return self
 
 
 class SynthesizeConfig(StageConfig):
