@@ -71,6 +71,13 @@ def test_rows_repeat_by_content_in_any_order_and_across_rounds() -> None:
     assert judged(filters, long, f"{long} eighteen") == ["", "repeats"]
 
 
+def test_sums_of_the_same_numbers_in_another_order_are_others() -> None:
+    asked = ["What is 3 plus 4 plus 2?", "What is 4 plus 3 plus 2?", "What is 3 plus 4 plus 2?"]
+    assert judged(Filters([], 0.85, 0.8, ordered=True), *asked) == ["", "", "repeats"]
+    assert judged(Filters([], 0.85, 0.8), *asked) == ["", "repeats", "repeats"]
+    assert diversity(asked, ordered=True)["distinct/share"] == pytest.approx(2 / 3)
+
+
 def test_a_rejected_row_stands_for_no_other() -> None:
     filters = Filters([Item("t", "What is the capital of Peru?", "Yes")], 0.85, 0.8)
     assert judged(filters, "What is the capital of Peru?", "What is Peru's capital?") == ["evaluation_item", ""]

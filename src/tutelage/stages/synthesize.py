@@ -30,7 +30,7 @@ def run(config: SynthesizeConfig, inputs: Inputs, run: StageRun) -> None:
     parents = parents_of(config, inputs, run.seed)
     tasks = list(read_jsonl(inputs["tasks"].path / "tasks.jsonl")) if "tasks" in inputs else []
     studio = Studio(config, inputs, run)
-    filters = Filters(items_from_tasks(tasks), config.most_harm, config.near_duplicate_jaccard)
+    filters = Filters(items_from_tasks(tasks), config.most_harm, config.near_duplicate_jaccard, _ordered(config))
     drafts: list[Draft] = []
     run.journal.rewind(0)
     for number in range(1, config.rounds + 1):
@@ -46,6 +46,11 @@ def run(config: SynthesizeConfig, inputs: Inputs, run: StageRun) -> None:
             break
     _publish(drafts, studio.kept, run)
     _measure(config, drafts, studio, filters, run)
+
+
+def _ordered(config: SynthesizeConfig) -> bool:
+    """Whether the order of words makes another row: of sums it does."""
+    return config.kind == "reasoning"
 
 
 def _round_size(config: SynthesizeConfig, drawn: int, kept: int) -> int:
@@ -93,7 +98,7 @@ def _measure(
         "tokens": studio.tokens,
         "tokens_a_row": studio.tokens / max(len(kept), 1),
         "drawn/distinct/share": 1 - filters.repeated / max(judged, 1),
-        **diversity([draft.key for draft in kept]),
+        **diversity([draft.key for draft in kept], _ordered(config)),
         **{f"rejected/{reason}": count for reason, count in sorted(reasons.items())},
     }
     if config.kind == "questions-answers" and config.documents and config.measured_rows:

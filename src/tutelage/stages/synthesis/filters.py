@@ -9,7 +9,7 @@ from tutelage.curation.decontaminate import Item, find_contamination
 from tutelage.curation.duplicates import near_pairs
 from tutelage.curation.harm import harm_score, harm_spans
 from tutelage.curation.pii import find_pii
-from tutelage.curation.words import WordHasher, split_words
+from tutelage.curation.words import WordHasher, normal_words, split_words
 from tutelage.stages.synthesis.drafts import Draft
 from tutelage.stages.synthesis.text import content_words, sentences
 
@@ -21,6 +21,7 @@ class Filters:
     items: Sequence[Item]
     most_harm: float
     jaccard: float
+    ordered: bool = False  # the same words in another order are another text: of sums, not of questions
     hasher: WordHasher = field(default_factory=WordHasher)
     kept: list[str] = field(default_factory=list)  # keys
     forms: set[tuple[str, ...]] = field(default_factory=set)
@@ -52,7 +53,7 @@ class Filters:
             draft.check("evaluation_item", found.get(place, ""), place not in found)
 
     def _repeating(self, drafts: Sequence[Draft]) -> None:
-        """By words that carry meaning, in any order, and by the curation's word 5-grams; the first one stays."""
+        """By words that carry meaning, in any order or not, and by curation's word 5-grams; the first stays."""
         start = len(self.kept)
         pairs = near_pairs(split_words([*self.kept, *(draft.key for draft in drafts)], self.hasher), self.jaccard)
         near = {right: similarity for left, right, similarity in reversed(pairs)}
@@ -61,7 +62,7 @@ class Filters:
             earlier.setdefault(right, []).append(left)
         gone: set[int] = set()
         for place, draft in enumerate(drafts, start=start):
-            form = form_of(draft.key)
+            form = form_of(draft.key, self.ordered)
             similarity = near[place] if set(earlier.get(place, ())) - gone else 1.0 if form in self.forms else 0.0
             if draft.check("repeats", similarity, similarity == 0.0):
                 self.forms.add(form)
@@ -71,9 +72,9 @@ class Filters:
         self.kept += [draft.key for draft in drafts]
 
 
-def form_of(text: str) -> tuple[str, ...]:
-    """A text's content words in alphabetical order: `Peru's capital?` is `The capital of Peru?`."""
-    return tuple(sorted(content_words(text)))
+def form_of(text: str, ordered: bool) -> tuple[str, ...]:
+    """A text's content words by the alphabet (`Peru's capital?` is `The capital of Peru?`), or all as they are."""
+    return tuple(normal_words(text) if ordered else sorted(content_words(text)))
 
 
 def whole(draft: Draft) -> str:

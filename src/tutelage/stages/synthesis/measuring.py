@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from tutelage.curation.words import normal_words
 from tutelage.stages.synthesis.drafts import Draft
@@ -16,16 +17,19 @@ MOST = 1000  # rows that are compared each with each
 ANOTHER = 0.8  # Jaccard similarity of content words from which two texts ask the same
 
 
-def diversity(texts: Sequence[str]) -> dict[str, float]:
+def diversity(texts: Sequence[str], ordered: bool = False) -> dict[str, float]:
     """Distinct-1 and distinct-2 (Li et al., arXiv 1510.03055), the mean similarity of each text to its nearest, and
-    the share that is like no text before it. Similarity: Jaccard of content words.
+    the share that is like no text before it. Similarity: Jaccard of content words, or if `ordered` of word triples.
     """
     words = [normal_words(text) for text in texts]
     measured = {}
     for n in (1, 2):
         grams = list(chain.from_iterable(zip(*(one[start:] for start in range(n)), strict=False) for one in words))
         measured[f"diversity/distinct_{n}"] = len(set(grams)) / max(len(grams), 1)
-    sets = [set(content_words(text)) for text in texts[:MOST]]
+    sets: list[set[Any]] = [
+        set(zip(one, one[1:], one[2:], strict=False)) if ordered else set(content_words(text))
+        for one, text in zip(words[:MOST], texts, strict=False)
+    ]
     nearest = [0.0] * len(sets)
     before = [0.0] * len(sets)
     for right, one in enumerate(sets):
