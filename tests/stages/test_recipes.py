@@ -81,3 +81,17 @@ def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else(
         first, *others = (recipe.stages[name].model_dump() for name in (method, f"{method}-1", f"{method}-2"))
         assert first["model"] == "instruct"
         assert [{**other, "seed": None} for other in others] == [first, first]
+
+
+def test_what_synthetic_rows_are_worth_is_measured_by_the_same_training_without_them() -> None:
+    recipe = load_recipe(RECIPES / "synthesize.yaml", STAGES)
+    for name in ("lessons", "sums", "handful"):
+        assert recipe.stage_seed(name) == recipe.stage_seed("atlas"), "the halves of the facts are the same"
+    pairs = {"few": ("asked", "questions"), "writer": ("rewriter", "rewritings"), "reasoner": ("solver", "solutions")}
+    for without, (taught, rows) in pairs.items():
+        before, after = (recipe.stages[name].model_dump() for name in (without, taught))
+        assert after["conversations"] == [before["conversations"], rows]
+        assert {**after, "conversations": None} == {**before, "conversations": None}
+    graph = build_graph(recipe, STAGES)
+    assert not graph.with_ancestors(["page"]) & {"instruct"}
+    assert {recipe.stages[rows].model_dump()["tasks"] is None for _, rows in pairs.values()} == {False}

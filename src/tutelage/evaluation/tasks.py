@@ -19,6 +19,7 @@ from tutelage.evaluation.statistics import Estimate, wilson
 from tutelage.evaluation.tool_tasks import abstentions, answers_with_tools, answers_without, choices_of_tools
 from tutelage.feedback.rubric import is_refusal, is_right, mentions
 from tutelage.generation.sampling import Sampling
+from tutelage.tools.verifiers import by_arithmetic, final_answer, same_answer
 
 Result = dict[str, Any]
 MAX_COMPLETION = 16  # tokens of a completed fact, a word, an expression
@@ -80,6 +81,27 @@ def exposures(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outc
     return Outcome("exposure", [mentions(a.text, row["answer"]) for a, row in zip(answers, rows, strict=True)])
 
 
+def worked(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+    """The reply ends with the right answer; `right_steps`: it has sums, and all of them are right."""
+    answers = subject.reply(rows, sampling)
+    hits = [same_answer(final_answer(a.text), row["answer"]) for a, row in zip(answers, rows, strict=True)]
+    steps = [by_arithmetic(a.text, _question(row), row["answer"]).agrees for a, row in zip(answers, rows, strict=True)]
+    return Outcome("accuracy", hits, answers, more={"right_steps": steps})
+
+
+def rewritings(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+    """The rewriting names the fact's value and no other one, and is more like one in the style asked for than like the
+    text itself.
+    """
+    answers = subject.reply(rows, sampling)
+    hits = [
+        is_right(answer.text, row["meta"]["value"], row["meta"]["passage"], tuple(row["meta"]["options"]))
+        and _overlap(answer.text, row["answer"]) > _overlap(answer.text, row["meta"]["passage"])
+        for answer, row in zip(answers, rows, strict=True)
+    ]
+    return Outcome("accuracy", hits, answers)
+
+
 def probe(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """A choice where rows have options, a completion where they have none."""
     return (choices if rows[0].get("options") else completions)(subject, rows, sampling)
@@ -89,6 +111,8 @@ TASKS: Mapping[str, Measure] = {
     "chat_facts": right_answers,
     "chat_facts_taught": right_answers,
     "completion_facts": completions,
+    "worked_sums": worked,
+    "rephrased_facts": rewritings,
     "harmful": refusals,
     "lookalike": refusals,
     "register": registers,

@@ -85,6 +85,16 @@ STAGES: dict[str, StageSpec] = {
     "judge": StageSpec(
         c.JudgeConfig, {"": A.PREFERENCES}, "Compare replies by principles, with a probability for each label."
     ),
+    "lessons": StageSpec(
+        c.LessonsConfig,
+        {"examples": A.CONVERSATIONS, "problems": A.PROMPTS, "tasks": A.TASKS},
+        "Write examples that teach a small model to make data, problems with answers, and held-out items.",
+    ),
+    "synthesize": StageSpec(
+        c.SynthesizeConfig,
+        {"": A.CONVERSATIONS},
+        "Let a model make data: questions and answers, worked problems, conversations, rewritings, instructions.",
+    ),
     "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),
     "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from rewards with a critic, leashed by KL."),
     "grpo": StageSpec(

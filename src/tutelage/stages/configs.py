@@ -46,6 +46,8 @@ from tutelage.stages.safety.settings import ProbesConfig as ProbesConfig
 from tutelage.stages.safety.settings import RedteamConfig as RedteamConfig
 from tutelage.stages.secrecy.settings import CanariesConfig as CanariesConfig
 from tutelage.stages.secrecy.settings import PrivacyConfig as PrivacyConfig
+from tutelage.stages.synthesis.settings import LessonsConfig as LessonsConfig
+from tutelage.stages.synthesis.settings import SynthesizeConfig as SynthesizeConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 
