@@ -50,7 +50,8 @@ LAYERS: Mapping[str, set[str]] = {
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-READS_YAML = {"constitutions": {"config", "words", "yaml_text"}}  # as strictly as a recipe is read
+_STRICT = {"config", "words", "yaml_text"}  # as strictly as a recipe is read
+READS_YAML = {"constitutions": _STRICT, "safety": _STRICT}
 
 
 def module_name(path: Path) -> str:

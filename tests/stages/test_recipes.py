@@ -74,3 +74,13 @@ def test_all_methods_have_the_same_start_and_other_seeds_differ_in_nothing_else(
         first, *others = (recipe.stages[name].model_dump() for name in (method, f"{method}-1", f"{method}-2"))
         assert first["model"] == "instruct"
         assert [{**other, "seed": None} for other in others] == [first, first]
+
+
+def test_red_team_rounds_go_on_from_one_another_and_are_measured_on_what_is_not_learnt() -> None:
+    recipe = load_recipe(RECIPES / "safety.yaml", STAGES)
+    first, second = (recipe.stages[name].model_dump() for name in ("round-1", "round-2"))
+    assert second["previous"] == "round-1.attempts"
+    assert second["model"] == "safe-1"
+    assert recipe.stages["safe-1"].model_dump()["model"] == first["model"] == "dpo"
+    assert first["prompts"] != first["held_out"]
+    assert recipe.stages["safety-evaluation"].model_dump()["tasks"][:2] == ["honesty.tasks", "round-1.tasks"]
