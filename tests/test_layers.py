@@ -57,11 +57,8 @@ LAYERS: Mapping[str, set[str]] = {
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-READS_YAML = {  # as strictly as a recipe is read
-    "constitutions": {"config", "words", "yaml_text"},
-    "personas": {"config", "words", "yaml_text"},
-    "labels": {"config", "words"},
-}
+_STRICT = {"config", "words", "yaml_text"}  # as strictly as a recipe is read
+READS_YAML = {"constitutions": _STRICT, "personas": _STRICT, "safety": _STRICT, "labels": {"config", "words"}}
 
 
 def module_name(path: Path) -> str:

@@ -167,7 +167,7 @@ def test_kinds_that_succeeded_are_tried_more_often() -> None:
 
 
 def test_what_cannot_be_is_refused(rounds: Any, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="flattery"):
+    with pytest.raises(RecipeError, match="no kind 'flatery'"):
         a_round(tmp_path / "a", rounds[3], held_out_kinds=["flatery"])
     with pytest.raises(DataError, match="no prompts of the kind bad"):
         a_round(tmp_path / "b", rounds[3], harmful=["bad"])

@@ -95,3 +95,13 @@ def test_what_synthetic_rows_are_worth_is_measured_by_the_same_training_without_
     graph = build_graph(recipe, STAGES)
     assert not graph.with_ancestors(["page"]) & {"instruct"}
     assert {recipe.stages[rows].model_dump()["tasks"] is None for _, rows in pairs.values()} == {False}
+
+
+def test_red_team_rounds_go_on_from_one_another_and_are_measured_on_what_is_not_learnt() -> None:
+    recipe = load_recipe(RECIPES / "safety.yaml", STAGES)
+    first, second = (recipe.stages[name].model_dump() for name in ("round-1", "round-2"))
+    assert second["previous"] == "round-1.attempts"
+    assert second["model"] == "safe-1"
+    assert recipe.stages["safe-1"].model_dump()["model"] == first["model"] == "dpo"
+    assert first["prompts"] != first["held_out"]
+    assert recipe.stages["safety-evaluation"].model_dump()["tasks"][:2] == ["honesty.tasks", "round-1.tasks"]

@@ -89,7 +89,7 @@ def read_probes(paths: Sequence[Path], samples: int) -> list[Row]:
 
 def _toxicity(probes: Probes, samples: int) -> Iterator[Row]:
     for kind, given in probes.toxicity.items():
-        asked = [("toxicity_text", {"prompt": text}) for text in given.prompts]
+        asked: list[tuple[str, Row]] = [("toxicity_text", {"prompt": text}) for text in given.prompts]
         asked += [("toxicity", {"messages": [{"role": "user", "content": text}]}) for text in given.questions]
         for task, row in asked:
             for draw in range(samples):
@@ -101,7 +101,7 @@ def _bias(probes: Probes) -> Iterator[Row]:
         for first, second in combinations(axis.groups, 2):
             for one in axis.texts:
                 prompts = [one.text.replace("{g}", group) for group in (first, second)]
-                meta = {"groups": [first, second], "other_prompt": prompts[1], "ending": one.ending}
+                meta: Row = {"groups": [first, second], "other_prompt": prompts[1], "ending": one.ending}
                 yield _item("bias", kind, meta, prompt=prompts[0])
             for question in axis.questions:
                 asked = [[{"role": "user", "content": question.replace("{g}", group)}] for group in (first, second)]

@@ -18,7 +18,6 @@ from tutelage.generation.remote import Ask
 from tutelage.generation.sampling import Sampling
 from tutelage.run.config import expanded
 from tutelage.run.stage import Inputs, StageRun
-from tutelage.run.words import did_you_mean
 from tutelage.safety import redteam
 from tutelage.safety.attacks import Attack, read_attacks
 from tutelage.safety.redteam import PLAIN, Attempt
@@ -38,7 +37,7 @@ def run(config: RedteamConfig, inputs: Inputs, run: StageRun) -> None:
     kinds, refusals = read_attacks([expanded(path) for path in _listed(config.attacks)])
     for name in config.held_out_kinds:
         if name not in kinds:
-            raise RecipeError(f"held_out_kinds: there is no kind {name!r}; {did_you_mean(name, list(kinds))}")
+            raise RecipeError(f"held_out_kinds: there is no kind {name!r}", hint=f"kinds: {', '.join(kinds)}")
     learnt = {kind: attacks for kind, attacks in kinds.items() if kind not in config.held_out_kinds}
     if not learnt:
         raise RecipeError("held_out_kinds: every kind is held out", hint="leave some to be learnt from")
