@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.harness import Answer, Measured, Row
 from tutelage.generation.sampling import Sampling
 
 
@@ -22,4 +22,4 @@ class Outcome:
     more: Mapping[str, list[bool]] = field(default_factory=dict)
 
 
-Measure = Callable[[Subject, Sequence[Row], Sampling], Outcome]
+Measure = Callable[[Measured, Sequence[Row], Sampling], Outcome]

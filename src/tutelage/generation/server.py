@@ -17,6 +17,7 @@ from tutelage.errors import DataError, ResourceError, TutelageError
 
 BUSY = {408, 429, 500, 502, 503, 504}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a request is repeated; doubled each time
+NOT_DONE = {400, 404, 405, 422, 501}
 CONNECT_SECONDS = 10.0
 _SHOWN = 200  # characters of what a server says
 
@@ -67,13 +68,21 @@ class Connection:
             )
 
     async def post(self, path: str, payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-        """The answer to a request; errors call what was asked `name`."""
+        """The answer to a request; errors call what was asked `name`. A path with `/` first is outside of `/v1`."""
         return self._body(await self._send("POST", path, payload), name)
+
+    async def offered(self, path: str, payload: Mapping[str, Any], name: str) -> Mapping[str, Any] | str:
+        """As `post`; if the server does not do such a thing, its own words for that."""
+        response = await self._send("POST", path, payload)
+        if response.status_code in NOT_DONE:
+            return _said(response)
+        return self._body(response, name)
 
     async def _send(
         self, method: str, path: str, payload: Mapping[str, Any] | None, patient: bool = True
     ) -> httpx2.Response:
-        url, problem = f"{self.server.url.rstrip('/')}/{path}", ""
+        base = self.server.url.rstrip("/")
+        url, problem = f"{base.removesuffix('/v1') if path.startswith('/') else base}/{path.lstrip('/')}", ""
         for attempt in range(self.server.attempts):
             wait = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT)
             try:
@@ -113,7 +122,7 @@ class Connection:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise _not_the_protocol(self.server, response.text)
+            raise not_the_protocol(self.server, response.text)
         return body
 
 
@@ -132,7 +141,7 @@ def choices(body: Mapping[str, Any], count: int, server: Server) -> list[Mapping
     """The `count` choices of an answer, each with a message of text. ResourceError if they are not there."""
     found = body.get("choices")
     if not isinstance(found, list) or len(found) != count or not all(map(_has_text, found)):
-        raise _not_the_protocol(server, str(dict(body)), f"asked for: choices with a message of text, {count} of them")
+        raise not_the_protocol(server, str(dict(body)), f"asked for: choices with a message of text, {count} of them")
     return list(found)
 
 
@@ -171,7 +180,8 @@ def _said(response: httpx2.Response) -> str:
     return str(words or response.text or response.reason_phrase).strip()[:_SHOWN]
 
 
-def _not_the_protocol(server: Server, text: str, more: str = "") -> ResourceError:
+def not_the_protocol(server: Server, text: str, more: str = "") -> ResourceError:
+    """What to say of an answer that is none."""
     return ResourceError(
         f"{server.url} answers, but not in the OpenAI protocol: {text[:_SHOWN]!r}" + (f"; {more}" if more else ""),
         hint="look at engine.url: it ends in /v1 with most servers",

@@ -34,6 +34,7 @@ from tutelage.stages.constitutional.settings import ConstitutionConfig as Consti
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
+from tutelage.stages.replying.measuring import EvaluateConfig as EvaluateConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
@@ -359,20 +360,3 @@ class RewardConfig(GradientConfig):
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)
-
-
-class EvaluateConfig(StageConfig):
-    """Put models through the same held-out items."""
-
-    stage: Literal["evaluate"] = "evaluate"
-    models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
-    tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
-    reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
-    teacher: str | None = Field(
-        default=None, description="Label of the model that the others learnt from; they are measured against it."
-    )
-    max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
-    preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
-    weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
