@@ -27,11 +27,22 @@ def load(folder: Path, *overrides: str) -> Recipe:
     return load_recipe(folder / "both.yaml", TOYS, overrides)
 
 
+def test_only_what_its_own_stages_need_is_brought_in(tmp_path: Path) -> None:
+    first = FIRST + "  other: {stage: clean, documents: raw}\n"
+    both = "include: first.yaml\nstages:\n  base: {stage: train, corpus: corpus}\n"
+    assert list(load(write(tmp_path, first=first, both=both)).stages) == ["raw", "corpus", "base"]
+    write(tmp_path, both="include: first.yaml")
+    assert list(load(tmp_path).stages) == ["raw", "corpus", "other"]
+
+
 def test_included_stages_come_first_and_once(tmp_path: Path) -> None:
-    both = "include: [parts/first.yaml, parts/second.yaml]\nstages:\n  more: {stage: gather, lines: 2}\n"
+    both = (
+        "include: [parts/first.yaml, parts/second.yaml]\nstages:\n"
+        "  more: {stage: train, corpus: corpus, steps: 2}\n  again: {stage: show, models: {base: base}}\n"
+    )
     write(tmp_path / "parts", first=FIRST, second=SECOND)
     recipe = load(write(tmp_path, both=both))
-    assert list(recipe.stages) == ["raw", "corpus", "base", "more"]
+    assert list(recipe.stages) == ["raw", "corpus", "base", "more", "again"]
     assert (recipe.name, recipe.seed, recipe.needs) == ("both", 0, ("text",))
     assert recipe.where("stages", "base", "steps").startswith(f"{tmp_path / 'parts' / 'second.yaml'}:3: ")
 
@@ -50,7 +61,11 @@ def test_what_the_file_itself_writes_holds_and_two_that_differ_are_refused(tmp_p
     with pytest.raises(RecipeError, match=r"second\.yaml:2: stages\.raw: differs .*first\.yaml:5") as caught:
         load(folder)
     assert "write raw in the recipe" in caught.value.hint
-    write(tmp_path, both="include: [first.yaml, second.yaml]\nstages: {raw: {stage: gather, lines: 4}}")
+    write(
+        tmp_path,
+        both="include: [first.yaml, second.yaml]\n"
+        "stages: {raw: {stage: gather, lines: 4}, base: {stage: train, corpus: corpus}}",
+    )
     assert load(folder).stages["raw"].model_dump()["lines"] == 4
 
 

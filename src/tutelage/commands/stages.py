@@ -9,7 +9,7 @@ EXAMPLES = common.examples("tutelage stages", "tutelage schema sft     every key
 
 def command() -> None:
     """List the types of stage: what each takes, gives and does."""
-    from tutelage.run.graph import accepted_types
+    from tutelage.run.references import accepted_types
 
     rows = []
     for name, spec in common.stages().items():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tutelage.errors import RecipeError
+from tutelage.run.config import StageConfig
+from tutelage.run.references import references
 from tutelage.run.words import describe
 from tutelage.run.yaml_text import KeyPath, YamlText, parse_yaml
 
@@ -26,8 +29,16 @@ def read_text(path: Path) -> str:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
 
 
-def whole(text: str, name: str, within: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origins]:
-    """A recipe with the stages of those that it includes, and `file:line` of every key.
+class Whole(NamedTuple):
+    """A recipe with the stages of those that it includes, `file:line` of every key, and the names of its own stages."""
+
+    value: dict[str, Any]
+    origins: Origins
+    own: frozenset[str]
+
+
+def whole(text: str, name: str, within: tuple[Path, ...] = ()) -> Whole:
+    """Read a recipe and what it includes.
 
     Stages of included files come first. What this file writes itself holds; two included files must agree. Of the
     rest, only `needs` is taken over. Raises RecipeError.
@@ -40,14 +51,14 @@ def whole(text: str, name: str, within: tuple[Path, ...] = ()) -> tuple[dict[str
     value: dict[str, Any] = document.value
     own = value.get("stages") or {}
     if not isinstance(own, dict):
-        return value, origins  # refused with the rest of what is wrong
+        return Whole(value, origins, frozenset())  # refused with the rest of what is wrong
     stages: dict[str, Any] = {}
     needs: list[str] = []
     chain = (*within, Path(name).resolve())
     for path in _paths(document, name, origins):
         if path.resolve() in chain:
             raise RecipeError(f"{name}: include: {path.name} leads back to itself", hint="take it out of `include`")
-        brought, lines = whole(read_text(path), str(path), chain)
+        brought, lines, _ = whole(read_text(path), str(path), chain)
         theirs, more = brought.get("stages"), brought.get("needs", [])
         if not isinstance(theirs, dict) or not isinstance(more, list):
             raise RecipeError(f"{path}: not a recipe that can be included", hint=f"tutelage run {path} --dry-run")
@@ -57,7 +68,7 @@ def whole(text: str, name: str, within: tuple[Path, ...] = ()) -> tuple[dict[str
         value["stages"] = {**stages, **own}
     if needs:
         value["needs"] = [*(value.get("needs") or []), *needs]
-    return value, origins
+    return Whole(value, origins, frozenset(own))
 
 
 def _paths(document: YamlText, name: str, origins: Origins) -> list[Path]:
@@ -82,3 +93,14 @@ def _take(stages: dict[str, Any], brought: dict[str, Any], own: dict[str, Any], 
         if stage not in stages:
             stages[stage] = config
             ours.update({path: line for path, line in theirs.items() if path[:2] == ("stages", stage)})
+
+
+def needed(stages: Mapping[str, StageConfig], own: Collection[str]) -> dict[str, StageConfig]:
+    """Of all stages, the file's own and those that lead to them; all, if it has none of its own."""
+    found, left = set(own), list(own)
+    while left:
+        config = stages.get(left.pop())
+        producers = {name.partition(".")[0] for _, name, _ in references(config)} if config is not None else set()
+        left += producers - found
+        found |= producers
+    return {name: config for name, config in stages.items() if not own or name in found}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tutelage.errors import RecipeError
 from tutelage.run.config import StageConfig, Strict
-from tutelage.run.include import read_text, whole
+from tutelage.run.include import needed, read_text, whole
 from tutelage.run.stage import StageSpec
 from tutelage.run.words import describe, did_you_mean, dotted, explain
 from tutelage.run.yaml_text import KeyPath, parse_yaml
@@ -86,11 +86,12 @@ def load_recipe(path: Path, specs: Specs, overrides: Sequence[str] = ()) -> Reci
 
 def read_recipe(text: str, name: str, specs: Specs, overrides: Sequence[str] = ()) -> Recipe:
     """As `load_recipe`, from a text; `name` stands for the file in messages."""
-    value, origins = whole(text, name)
+    value, origins, own = whole(text, name)
     value.setdefault("name", Path(name).stem)
     for override in overrides:
         _apply(value, origins, override)
-    return _check(value, name, specs, origins)
+    recipe = _check(value, name, specs, origins)
+    return replace(recipe, stages=needed(recipe.stages, own))
 
 
 def _apply(recipe: dict[str, Any], origins: dict[KeyPath, str], override: str) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tutelage.run.graph import accepted_types
 from tutelage.run.recipe import Recipe
+from tutelage.run.references import accepted_types
 
 # field → the most that a small copy has of it; `None` in a recipe means "all", so it is replaced too
 _AT_MOST: Mapping[str, int] = {
