@@ -62,7 +62,7 @@ class Offers:
 
 async def offers(connection: Connection, name: str) -> Offers:
     """What the server does, found out by one small request of each kind."""
-    model = {"model": connection.server.model, "max_tokens": 1, "temperature": 0}
+    model = {"model": connection.server.model, "max_tokens": 1, "temperature": 0, "seed": 0}
     message = {"role": "user", "content": "Hello"}
     chat = await connection.offered("chat/completions", {**model, "messages": [message]}, name)
     text = await connection.offered("completions", {**model, "prompt": "Hello"}, name)
