@@ -20,7 +20,7 @@ from tutelage.serve.running import Address, server_of
 from tutelage.store.engine import Store, opened
 from tutelage.talk.speaker import Place
 
-CONTEXT = 320
+CONTEXT = 800
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Running:
     port: int
     models: Models
     store: Store | None
+    stop: Callable[[], None]
 
     @property
     def root(self) -> str:
@@ -75,4 +76,4 @@ def running(
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Running(port, models, database)
+        yield Running(port, models, database, lambda: setattr(server, "should_exit", True))

@@ -9,7 +9,7 @@ from fastapi import Request as HttpRequest
 
 from tutelage.data.completions import prompt_ids
 from tutelage.serve.models import Served
-from tutelage.serve.prompts import plain_messages, require_chat
+from tutelage.serve.prompts import plain_messages, require_chat, without_ids
 from tutelage.serve.protocol import DetokenizeBody, TokenizeBody
 from tutelage.serve.refusal import invalid
 

@@ -72,6 +72,7 @@ class Worker:
         self._under_way: dict[int, Ticket] = {}
         self._admitted = 0  # tickets that are not over, whether or not they have a slot
         self._numbers = 0
+        self.num_drawn = 0  # tokens, since it began
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
         self._thread.start()
@@ -185,6 +186,7 @@ class Worker:
             self._fail(error)
             self._decoding = self._open()
             return
+        self.num_drawn += len(drawn.indices)
         told: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Event]]] = {}
         columns = drawn.indices, drawn.tokens_N.tolist(), drawn.logprobs_N.tolist()
         for number, token, logprob in zip(*columns, strict=True):
