@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from served import Response, Served, serving
-from tiny import artifact, jsonl_artifact, question, stage_run
-from tutelage.errors import RecipeError
+from served import Response, Served, error, serving
+from tiny import CITIES, artifact, jsonl_artifact, question, stage_run
+from tutelage.errors import DataError, RecipeError
 from tutelage.evaluation.remote_subject import RemoteSubject
 from tutelage.generation.remote import RemoteEngine
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.server import Server
 from tutelage.run.artifacts import ArtifactType
+from tutelage.run.stage import StageRun
 from tutelage.stages import evaluate
 from tutelage.stages.configs import EvaluateConfig
 from tutelage.tools import toolbox
@@ -115,6 +116,40 @@ def test_a_server_that_only_chats_is_measured_in_chat(tmp_path: Path) -> None:
         f"there: grammar not measured: {url} does not tell how likely a text is with tiny: no such place",
     ]
     assert run.notes[-1].startswith("there: without bits a byte, KL")
+
+
+@pytest.mark.parametrize("torn", [0, 20])
+def test_a_killed_stage_asks_only_for_what_is_missing(tmp_path: Path, torn: int) -> None:
+    rows = [
+        {"id": country, "task": task, "messages": question(country), "answer": city}
+        for task in ("chat_facts", "harmful")
+        for country, city in CITIES.items()
+    ]
+    tasks = jsonl_artifact(ArtifactType.TASKS, tmp_path / "tasks" / "tasks.jsonl", rows)
+    with serving() as served:
+        config = EvaluateConfig(engines={"there": {"url": served.url, "model": "tiny", "concurrency": 1}}, max_tokens=4)
+
+        def measured(folder: Path) -> StageRun:
+            run = stage_run(folder)
+            evaluate.run(config, {"tasks": tasks}, run)
+            return run
+
+        whole = measured(tmp_path / "whole")
+        served.payloads.clear()
+        served.trouble = lambda number: error(400, "enough") if number == 4 else None
+        with pytest.raises(DataError, match="enough"):
+            measured(tmp_path / "cut")
+        kept = tmp_path / "cut.scratch" / "answers-0.jsonl"
+        content = kept.read_bytes()
+        assert content.count(b"\n") == 3  # beside these, one to find out what the server does
+        kept.write_bytes(content[: len(content) - torn])
+        served.payloads.clear()
+        served.trouble = lambda number: None
+        run = measured(tmp_path / "cut")
+        left = 3 - bool(torn)
+        assert len(served.payloads) == 1 + 6 - left  # an item that is in two tasks is asked once
+    assert run.metrics == whole.metrics
+    assert f"there: went on after {left} answers" in run.notes
 
 
 @pytest.mark.parametrize(

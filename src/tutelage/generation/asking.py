@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutelage.errors import DataError
+from tutelage.generation.protocol import choices, texts
 from tutelage.generation.remote import Ask
-from tutelage.generation.server import Connection, Server, choices, not_the_protocol
+from tutelage.generation.server import Connection, Server
 from tutelage.tools.calls import BadCall, ToolCall, call_of
 
 
@@ -80,7 +81,7 @@ async def _no_likelihood(connection: Connection, name: str) -> str:
     if isinstance(echoed, str):
         return f"echo: {echoed}"
     try:
-        _logprobs(_texts(echoed, 1, connection.server)[0], len(ids))
+        _logprobs(texts(echoed, 1, connection.server)[0], len(ids))
     except DataError as error:
         return error.message
     return ""
@@ -112,7 +113,7 @@ async def continued(connection: Connection, ask: TextAsk) -> tuple[str, str]:
     model = connection.server.model
     payload = {"model": model, "prompt": ask.prompt, "max_tokens": ask.max_tokens, "temperature": 0}
     body = await connection.post("completions", payload, f"prompt {ask.name}")
-    [choice] = _texts(body, 1, connection.server)
+    [choice] = texts(body, 1, connection.server)
     return choice["text"], choice.get("finish_reason") or "length"
 
 
@@ -132,7 +133,7 @@ async def likelihoods(connection: Connection, ask: OptionsAsk) -> list[float]:
     body = await connection.post("completions", _echo(server, [[*prompt, *option] for option in options]), name)
     return [
         sum(_logprobs(choice, len(prompt) + len(option))[len(prompt) :])
-        for choice, option in zip(_texts(body, len(options), server), options, strict=True)
+        for choice, option in zip(texts(body, len(options), server), options, strict=True)
     ]
 
 
@@ -162,14 +163,3 @@ def _logprobs(choice: Mapping[str, Any], count: int) -> list[float]:
     if not isinstance(found, list) or not known or len(found) < count:
         raise DataError(f"echo: no log-prob for each of the {count} tokens given")
     return [0.0, *map(float, found[1:count])]
-
-
-def _texts(body: Mapping[str, Any], count: int, server: Server) -> list[Mapping[str, Any]]:
-    """The `count` choices of raw text, in the order of their prompts. ResourceError if they are not there."""
-    found = body.get("choices")
-    known = isinstance(found, list) and all(
-        isinstance(c, dict) and isinstance(c.get("text"), str) and isinstance(c.get("index"), int) for c in found
-    )
-    if not isinstance(found, list) or not known or sorted(c["index"] for c in found) != list(range(count)):
-        raise not_the_protocol(server, str(dict(body)), f"asked for: choices of text, {count} of them")
-    return sorted(found, key=lambda choice: int(choice["index"]))

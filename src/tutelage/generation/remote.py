@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from tutelage.generation.memory import Memory
+from tutelage.generation.protocol import choices
 from tutelage.generation.sampling import Sampling
-from tutelage.generation.server import Connection, Server, choices
+from tutelage.generation.server import Connection, Server
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -57,10 +59,13 @@ class Answer:
 
 
 class RemoteEngine:
-    """Asks a server, with a bounded number of requests under way. What a reply is does not depend on the others."""
+    """Asks a server, with a bounded number of requests under way. What a reply is does not depend on the others.
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    With a `memory` no request is made twice.
+    """
+
+    def __init__(self, server: Server, memory: Memory | None = None) -> None:
+        self.server, self._memory = server, memory
         self.repeated: Counter[str] = Counter()  # requests made again, by reason
 
     def answers(self, asks: Sequence[Ask]) -> Iterator[tuple[int, list[Answer]]]:
@@ -77,7 +82,7 @@ class RemoteEngine:
         if not asks:
             return
         with asyncio.Runner() as runner:
-            connection = Connection(self.server)
+            connection = Connection(self.server, self._memory)
             tasks: list[asyncio.Task[None]] = []
             done: asyncio.Queue[tuple[int, B] | Exception] = asyncio.Queue()
             try:

@@ -19,6 +19,7 @@ from tutelage.evaluation.statistics import Estimate, bootstrap_mean
 from tutelage.evaluation.students import beside_teacher, speeds
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
 from tutelage.feedback.rubric import is_evasive
+from tutelage.generation.memory import Memory
 from tutelage.generation.remote import RemoteEngine
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.server import Server
@@ -83,8 +84,14 @@ def _subjects(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> tuple[li
     for label in config.models:
         model, tokenizer = open_model(inputs[f"models.{label}"], dtype)
         own.append(Subject(label, model.eval(), tokenizer))
-    servers = {label: Server(**settings.model_dump(exclude={"n"})) for label, settings in config.engines.items()}
-    return own, [RemoteSubject(label, RemoteEngine(server)) for label, server in servers.items()]
+    remote: list[RemoteSubject] = []
+    for label, settings in config.engines.items():
+        memory = Memory(run.scratch / f"answers-{len(remote)}.jsonl")
+        if memory:
+            run.notes.append(f"{label}: went on after {len(memory)} answers")
+        server = Server(**settings.model_dump(exclude={"n"}))
+        remote.append(RemoteSubject(label, RemoteEngine(server, memory)))
+    return own, remote
 
 
 def _left_out(config: EvaluateConfig, remote: Sequence[RemoteSubject], inputs: Inputs) -> list[str]:
