@@ -24,13 +24,14 @@ MAX_LINES, MAX_FUNCTION_LINES = 400, 60
 # Package → what it may import beside itself. From the lowest up: an entry names only what stands above it in this list.
 LAYERS: Mapping[str, set[str]] = {
     "errors": set(),
+    "store": {"errors"},
     "objectives": set(),
     "feedback": set(),
     "tools": {"errors"},
     "model": {"errors"},
     "run": {"errors"},
     "data": {"errors", "tools", "model"},
-    "sources": {"errors", "tools", "run"},
+    "sources": {"errors", "store", "tools", "run"},
     "parallel": {"model"},
     "training": {"errors", "objectives", "parallel", "run"},
     "generation": {"errors", "tools", "model", "data"},
@@ -38,12 +39,13 @@ LAYERS: Mapping[str, set[str]] = {
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
     "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
-    "stages": {"errors", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel", "training",
-               "generation", "curation", "constitutions", "evaluation"},
+    "stages": {"errors", "store", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel",
+               "training", "generation", "curation", "constitutions", "evaluation"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},
+    "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
-                 "verification"},
+                 "store", "serve", "verification"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.

@@ -21,6 +21,7 @@ from tutelage.store.engine import Store, opened
 from tutelage.talk.speaker import Place
 
 CONTEXT = 800
+PLENTY = Limits()
 
 
 @dataclass
@@ -59,7 +60,7 @@ def make_models(folder: Path) -> list[tuple[str, Place]]:
 
 @contextmanager
 def running(
-    folder: Path, limits: Limits = Limits(), keys: Keys | None = None, store: str | None = None, **options: Any
+    folder: Path, limits: Limits = PLENTY, keys: Keys | None = None, store: str | None = None, **options: Any
 ) -> Iterator[Running]:
     """Serve on a free port until the end of the block."""
     with ExitStack() as stack:

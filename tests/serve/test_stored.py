@@ -1,4 +1,4 @@
-"""Stored completions over HTTP: kept only when asked, listed, filtered, paged, labelled, deleted; each owner's alone."""
+"""Stored completions over HTTP: kept when asked, listed, filtered, paged, labelled, deleted; each owner's alone."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def test_a_key_is_shown_once_and_its_file_holds_hashes(tmp_path: Path) -> None:
 def test_it_survives_the_server(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'kept.sqlite'}"
     for number in range(2):
-        with running(tmp_path / str(number), store=url) as server:
-            with openai.OpenAI(base_url=server.url, api_key="any") as client:
-                assert len(list(client.chat.completions.list())) == number
-                keep(client)
+        with (
+            running(tmp_path / str(number), store=url) as server,
+            openai.OpenAI(base_url=server.url, api_key="any") as client,
+        ):
+            assert len(list(client.chat.completions.list())) == number
+            keep(client)

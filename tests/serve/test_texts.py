@@ -1,4 +1,4 @@
-"""Completions over HTTP: echoed log-probs as lm-eval reads them, prompts as texts and ids, streams, tokenizer routes."""
+"""Completions over HTTP: echoed log-probs as lm-eval reads them, texts and ids, streams, tokenizer routes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_a_text_begins_a_document_and_ids_stay_as_they_are(client: openai.OpenAI
     told = [float(row[token]) for row, token in zip(expected, IDS, strict=False)]
     assert scored.text == text
     assert scored.logprobs.token_logprobs == pytest.approx(told, abs=1e-4)
-    assert [text[offset:] .startswith(token) for offset, token in zip(scored.logprobs.text_offset, scored.logprobs.tokens)]  # fmt: skip
+    for offset, token in zip(scored.logprobs.text_offset, scored.logprobs.tokens, strict=True):
+        assert text[offset:].startswith(token)
 
 
 def test_several_prompts_give_n_choices_each_in_their_order(client: openai.OpenAI) -> None:
@@ -82,7 +83,8 @@ def test_several_prompts_give_n_choices_each_in_their_order(client: openai.OpenA
 def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
     for settings in ({}, {"echo": True, "logprobs": 2}, {"n": 2, "stop": ["a", "t"]}):
         whole = complete(client, "The capital", max_tokens=20, **settings)
-        chunks = list(complete(client, "The capital", max_tokens=20, stream=True, stream_options={"include_usage": True}, **settings))  # fmt: skip
+        told = {"stream": True, "stream_options": {"include_usage": True}}
+        chunks = list(complete(client, "The capital", max_tokens=20, **told, **settings))
         assert chunks[-1].usage == whole.usage
         for choice in whole.choices:
             parts = [part for chunk in chunks for part in chunk.choices if part.index == choice.index]

@@ -26,6 +26,9 @@ STAGES: dict[str, StageSpec] = {
     "tokenizer": StageSpec(c.TokenizerConfig, {"": A.TOKENIZER}, "Make a tokenizer of a corpus."),
     "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
     "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
+    "stored": StageSpec(
+        c.StoredConfig, {"": A.CONVERSATIONS}, "Take stored completions of served models as conversations."
+    ),
     "tools": StageSpec(
         c.ToolsConfig,
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
