@@ -40,7 +40,11 @@ def test_scores_over_http_are_those_in_process(
     def requests(kind: str, rows: list[tuple[Any, ...]]) -> list[Any]:
         return [instance(request_type=kind, doc={}, arguments=row, idx=place) for place, row in enumerate(rows)]
 
-    choices = [(text[:24], option) for text in TEXTS for option in (" Paris", " Lima, é", " Cairo is it.")]
+    choices = [
+        (text.partition(" is")[0] + " is", option)
+        for text in TEXTS
+        for option in (" Paris", " Lima, é", " Cairo is it.")
+    ]
     found = lm.loglikelihood(requests("loglikelihood", choices), disable_tqdm=True)
     pairs = [(tokenizer.encode(text), tokenizer.encode(text + option)) for text, option in choices]
     completions = [Completion(whole, len(prompt)) for prompt, whole in pairs]
