@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 INSTALL = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
 
@@ -53,21 +57,39 @@ def cluster() -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    data, log = place / "data", place / "log"
-    settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place} -c fsync=off"
-
-    def run(*command: str) -> None:
-        own = {"user": user} if os.getuid() == 0 else {}
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=place, timeout=60, **own)  # type: ignore[call-overload]
-
+    data = place / "data"
+    own: dict[str, Any] = {"user": user} if os.getuid() == 0 else {}
     try:
-        run(str(bin / "initdb"), "-D", str(data), "-A", "trust", "-U", "tutelage", "-E", "UTF8", "--no-sync")
-        run(str(bin / "pg_ctl"), "-D", str(data), "-l", str(log), "-o", settings, "-w", "start")
+        initialise = [bin / "initdb", "-D", data, "-A", "trust", "-U", "tutelage", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initialise, check=True, stdout=subprocess.DEVNULL, cwd=place, timeout=60, **own)
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={place}", "-c", "fsync=off"]
+        with (place / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [bin / "postgres", "-D", data, "-p", str(port), *settings],
+                stdout=log, stderr=log, cwd=place, preexec_fn=_die_with_parent, **own,
+            )  # fmt: skip
         try:
+            _wait(server, bin, port, place / "log")
             yield f"postgresql://tutelage@127.0.0.1:{port}"
         finally:
-            run(str(bin / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+            server.send_signal(signal.SIGINT)  # a fast shutdown
+            server.wait(timeout=60)
     except (subprocess.SubprocessError, OSError) as error:
         raise NotAvailable(f"PostgreSQL does not start here: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    """Tests that are killed leave no server behind (prctl: PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
+def _wait(server: subprocess.Popen[bytes], bin: Path, port: int, log: Path) -> None:
+    for _ in range(600):
+        if server.poll() is not None:
+            raise NotAvailable(f"PostgreSQL does not start here: {log.read_text(errors='replace')[-300:]}")
+        if subprocess.run([bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode == 0:
+            return
+        time.sleep(0.1)
+    raise NotAvailable("PostgreSQL does not answer within a minute")

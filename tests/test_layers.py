@@ -38,20 +38,21 @@ LAYERS: Mapping[str, set[str]] = {
     "exchange": {"errors", "model", "data"},
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
+    "labels": {"errors", "run", "feedback", "sources", "store"},
     "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
     "stages": {"errors", "store", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel",
-               "training", "generation", "curation", "constitutions", "evaluation"},
+               "training", "generation", "curation", "constitutions", "evaluation", "labels"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},
     "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
-                 "store", "serve", "verification"},
+                 "store", "labels", "serve", "verification"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-READS_YAML = {"constitutions": {"config", "words", "yaml_text"}}  # as strictly as a recipe is read
+READS_YAML = {"constitutions": {"config", "words", "yaml_text"}, "labels": {"config", "words"}}  # as a recipe is read
 
 
 def module_name(path: Path) -> str:

@@ -17,6 +17,7 @@ from tutelage.commands import (
     completions,
     doctor,
     import_model,
+    label,
     lineage,
     masks,
     report,
@@ -40,6 +41,7 @@ COMMANDS: dict[str, ModuleType] = {
     "serve": serve,
     "completions": completions,
     "masks": masks,
+    "label": label,
     "import": import_model,
     "verify": verify,
     "bench": bench,
@@ -81,9 +83,19 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(epilog=EXAMPLES)(_root)
-    for name, module in COMMANDS.items():
-        app.command(name, epilog=module.EXAMPLES)(plainly(module.command))
+    _add(app, COMMANDS)
     return app
+
+
+def _add(app: typer.Typer, commands: dict[str, ModuleType]) -> None:
+    """Commands, and groups of commands: modules with `COMMANDS` of their own."""
+    for name, module in commands.items():
+        if hasattr(module, "COMMANDS"):
+            group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help=module.HELP, epilog=module.EXAMPLES)
+            _add(group, module.COMMANDS)
+            app.add_typer(group, name=name)
+        else:
+            app.command(name, epilog=module.EXAMPLES)(plainly(module.command))
 
 
 def main() -> None:

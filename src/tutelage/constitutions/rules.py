@@ -14,7 +14,7 @@ from tutelage.curation.harm import harm_spans
 from tutelage.curation.pii import find_pii
 from tutelage.feedback.rubric import PADDING, RUDE, is_evasive, is_refusal
 
-WRONGS = frozenset({"theft", "break-in", "fraud", "bullying", "weapons", "drugs"})
+WRONGS = frozenset({"theft", "break-in", "vandalism", "fraud", "bullying", "weapons", "drugs"})
 PRIVATE = frozenset({"doxxing"})
 POSES = re.compile(
     r"\b(I am|I'm|as) (a|an) (human|person|man|woman|doctor|lawyer|teacher)\b(?! but)|"
@@ -73,7 +73,7 @@ def harmless(exchange: Exchange) -> Finding:
 
 
 def lawful(exchange: Exchange) -> Finding:
-    """The same of theft, break-ins, fraud, bullying, weapons and drugs alone."""
+    """The same of theft, break-ins, vandalism, fraud, bullying, weapons and drugs alone."""
     return _against(exchange, WRONGS, "would wrong somebody")
 
 

@@ -116,14 +116,15 @@ def _sentence_score(words: Lexicon, sentence: str, instructs: bool) -> tuple[flo
     weights = words.weights
     intent = bool(words.intent.search(sentence))
     imperative = bool(words.imperative.search(sentence))
-    best, category = 0.0, ""
+    best, category, around = 0.0, "", sentence
     for name, pattern, weight in words.pairs:
         for match in pattern.finditer(sentence):
             value = weight * words.weak_verbs.get(match["verb"], 1.0)
             if name in words.needs_intent and not (intent or imperative or instructs):
                 value = 0.0
-            if value > best:
+            if value > best:  # who is to be harmed does not protect: "attack a police officer"
                 best, category = value, name
+                around = sentence[: match.start("object")] + sentence[match.end("object") :]
     phrases = sum(weight for phrase, weight in words.phrases.items() if phrase in sentence)
     if not best and not phrases:
         return 0.0, ""
@@ -131,7 +132,7 @@ def _sentence_score(words: Lexicon, sentence: str, instructs: bool) -> tuple[flo
         best *= weights["without_intent"]
     score = best + weights["phrase"] * phrases
     score += weights["intent"] * intent + weights["imperative"] * imperative
-    if words.protective.search(sentence):
+    if words.protective.search(around):
         score += weights["protective"]
     return score, category or "phrase"
 

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from tutelage.labels.tasks import newest_guideline
-from tutelage.store.label_tables import OPEN, SUBMITTED, Draft, Item, Presentation, Task
+from tutelage.store.label_tables import OPEN, PERSON, SUBMITTED, Annotator, Draft, Item, Presentation, Task
 
 MIN_BETWEEN = 5  # items that an annotator judges before one of them comes back
 
@@ -79,10 +79,12 @@ def _fresh(task: Task, annotator: int, now: float) -> Select[Item]:
 
 
 def _taken(now: float) -> ColumnElement[int]:
-    """How many judge an item, or hold it just now."""
+    """How many people judged an item, or hold it just now; judges that are models take no place."""
     other = aliased(Presentation)
     holds = or_(other.state == SUBMITTED, and_(other.state == OPEN, other.leased_until > now))
-    return select(func.count()).where(other.item_id == Item.id, other.repeat == 0, holds).scalar_subquery()
+    people = select(func.count()).select_from(other).join(Annotator, Annotator.id == other.annotator_id)
+    mine = people.where(Annotator.kind == PERSON, other.item_id == Item.id, other.repeat == 0, holds)
+    return mine.correlate(Item).scalar_subquery()
 
 
 def _of(task: Task, annotator: int) -> Select[Presentation]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
 
 from tutelage.labels.judging import verdict_of
 from tutelage.labels.records import Label, Reply
-from tutelage.store.label_tables import SUBMITTED, Annotator, Candidate, Guideline, Item, Judgement, Presentation, Task
+from tutelage.labels.tasks import replies_of
+from tutelage.store.label_tables import SUBMITTED, Annotator, Guideline, Item, Judgement, Presentation, Task
 
 
 def labels_of(session: Session, task: Task) -> list[Label]:
     """Submitted judgements that no other supersedes, in the order of items, then of judgements."""
     items = {item.id: item for item in session.scalars(select(Item).where(Item.task_id == task.id))}
-    replies = {number: _replies(item.candidates) for number, item in items.items()}
+    replies = {number: replies_of(item) for number, item in items.items()}
     later = aliased(Judgement)
     query = (
         select(Judgement, Presentation, Annotator, Guideline.version)
@@ -30,10 +29,6 @@ def labels_of(session: Session, task: Task) -> list[Label]:
         _label(task, items[shown.item_id], replies[shown.item_id], judgement, shown, annotator, version)
         for judgement, shown, annotator, version in session.execute(query)
     ]
-
-
-def _replies(candidates: Iterable[Candidate]) -> tuple[Reply, ...]:
-    return tuple(Reply(one.text, one.model, one.finished, one.sampling) for one in candidates)
 
 
 def _label(

@@ -113,7 +113,7 @@ class Verdict(Strict):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a task is: submitted first judgements, how many are wanted, and what else happened."""
+    """How far a task is: people's first judgements, how many are wanted, and what else happened."""
 
     items: int
     labels: int
@@ -122,6 +122,7 @@ class Progress:
     repeats: int
     open: int
     annotators: int
+    judged: int  # by models, beside people
 
     @property
     def done(self) -> bool:

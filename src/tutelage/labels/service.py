@@ -1,6 +1,6 @@
 """What a page, a command or a judge does with labels: plain calls, each one transaction. Web routes call these.
 
-Every method may be repeated after a lost answer. Errors: NotFoundError (404), OutdatedError (409), other DataErrors (400).
+Every method may be repeated after a lost answer. NotFoundError is a 404, OutdatedError a 409, other DataErrors a 400.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tutelage.labels.reading import labels_of
 from tutelage.labels.records import Label, NewItem, Progress, Receipt, Sheet, Verdict
 from tutelage.labels.summary import Board, Statistics, board_of, statistics_of
 from tutelage.store.engine import Store
-from tutelage.store.label_tables import OPEN, SUBMITTED, Draft, Guideline, Item, Presentation, Task
+from tutelage.store.label_tables import OPEN, PERSON, SUBMITTED, Draft, Guideline, Item, Presentation, Task
 
 LEASE = 900.0  # seconds that an item is kept for who was given it, from the last sign of life
 
@@ -54,6 +54,11 @@ class Labels:
     def add_items(self, task: str, items: Iterable[NewItem]) -> int:
         """Put items in; those that are there are not put in twice. Returns how many are new."""
         return tasks.add_items(self.store, task, items, self.clock())
+
+    def items(self, task: str) -> list[NewItem]:
+        """All items, those of the highest priority first."""
+        with self.store.read() as session:
+            return tasks.items_of(session, tasks.find_task(session, task))
 
     def next_item(self, task: str, annotator: str) -> Sheet | None:
         """The sheet that an annotator is to judge now: after a reload the same one; None when nothing is left."""
@@ -103,7 +108,7 @@ class Labels:
 
     def record(
         self, task: str, item: NewItem, annotator: str, verdict: Verdict, *,
-        shown: Sequence[int] = (), kind: str = "person",
+        shown: Sequence[int] = (), kind: str = PERSON, repeat: int = 0,
     ) -> bool:  # fmt: skip
         """Store a verdict that was made elsewhere, by a file or a judge; False if it stands already.
 
@@ -119,7 +124,11 @@ class Labels:
             who = tasks.annotator_id(session, annotator, now, kind)
             at = {candidate.text: candidate.place for candidate in stored.candidates}
             places = [at[reply.text] for reply in item.replies]
-            return _recorded(session, stored, who, verdict.moved(places), [places[n] for n in shown], now)
+            look = Presentation(
+                item_id=stored.id, annotator_id=who, repeat=repeat, shown=[places[n] for n in shown], seed="",
+                leased_until=now, state=OPEN, created=now,
+            )  # fmt: skip
+            return _recorded(session, look, verdict.moved(places), now)
 
     def progress(self, task: str) -> Progress:
         """Counts, cheap enough to ask every second."""
@@ -158,14 +167,12 @@ def _sheet(session: Session, task: Task, own: Presentation) -> Sheet:
     )
 
 
-def _recorded(session: Session, item: Item, annotator: int, verdict: Verdict, shown: Sequence[int], now: float) -> bool:
-    mine = (Presentation.item_id == item.id, Presentation.annotator_id == annotator, Presentation.repeat == 0)
-    own = session.scalar(select(Presentation).where(*mine))
+def _recorded(session: Session, new: Presentation, verdict: Verdict, now: float) -> bool:
+    """Submit on `new`, or on the look at the same item that is stored already; False if it says the same."""
+    same = (Presentation.item_id == new.item_id, Presentation.annotator_id == new.annotator_id)
+    own = session.scalar(select(Presentation).where(*same, Presentation.repeat == new.repeat))
     if own is None:
-        own = Presentation(
-            item_id=item.id, annotator_id=annotator, repeat=0, shown=list(shown), seed="", leased_until=now,
-            state=OPEN, created=now,
-        )  # fmt: skip
+        own = new
         session.add(own)
         session.flush()
     last = judging.standing(session, own.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -10,11 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tutelage.errors import DataError, NotFoundError
-from tutelage.labels.records import MAX_NAME, NewItem, Progress
+from tutelage.labels.records import MAX_NAME, NewItem, Progress, Reply
 from tutelage.run.words import did_you_mean
 from tutelage.store.engine import Store
 from tutelage.store.label_tables import (
     OPEN,
+    PERSON,
     SKIPPED,
     SUBMITTED,
     Annotator,
@@ -109,6 +111,23 @@ def existing(session: Session, task_id: int, keys: Sequence[str]) -> dict[str, I
     return {item.key: item for item in session.scalars(select(Item).where(Item.task_id == task_id, Item.key.in_(keys)))}
 
 
+def items_of(session: Session, task: Task) -> list[NewItem]:
+    """The items of a task as they were put in, in the order in which they are given out."""
+    query = select(Item).where(Item.task_id == task.id).order_by(Item.priority.desc(), Item.id)
+    return [
+        NewItem(
+            prompt=item.prompt, replies=replies_of(item), prompt_id=item.prompt_id, kind=item.kind, meta=item.meta,
+            priority=item.priority, annotators_wanted=item.annotators_wanted,
+        )
+        for item in session.scalars(query)
+    ]  # fmt: skip
+
+
+def replies_of(item: Item) -> tuple[Reply, ...]:
+    """Its candidates, by place."""
+    return tuple(Reply(one.text, one.model, one.finished, one.sampling) for one in item.candidates)
+
+
 def _row(task_id: int, item: NewItem, now: float) -> Item:
     candidates = [
         Candidate(
@@ -130,7 +149,7 @@ def _parts(items: Iterable[NewItem], size: int) -> Iterator[list[NewItem]]:
         yield part
 
 
-def annotator_id(session: Session, name: str, now: float, kind: str = "person") -> int:
+def annotator_id(session: Session, name: str, now: float, kind: str = PERSON) -> int:
     """The annotator of this name, made at the first call."""
     found = session.scalar(select(Annotator.id).where(Annotator.name == checked_name("annotator", name)))
     if found is not None:
@@ -144,23 +163,34 @@ def annotator_id(session: Session, name: str, now: float, kind: str = "person") 
 def progress_of(session: Session, task: Task) -> Progress:
     """Counts of a task; without a number of its own, it wants as many labels as its items ask for."""
     query = (
-        select(Presentation.state, Presentation.repeat > 0, func.count())
+        select(Annotator.kind, Presentation.state, Presentation.repeat, func.count())
         .join(Item, Item.id == Presentation.item_id)
+        .join(Annotator, Annotator.id == Presentation.annotator_id)
         .where(Item.task_id == task.id)
-        .group_by(Presentation.state, Presentation.repeat > 0)
+        .group_by(Annotator.kind, Presentation.state, Presentation.repeat)
     )
-    counts = {(state, bool(again)): count for state, again, count in session.execute(query)}
-    of_task = select(Presentation.annotator_id.distinct()).join(Item).where(Item.task_id == task.id)
-    judged = of_task.where(Presentation.state == SUBMITTED).subquery()
+    people, judged = Counter[tuple[str, bool]](), 0
+    for kind, state, repeat, count in session.execute(query):
+        if kind == PERSON:
+            people[state, repeat > 0] += count
+        else:
+            judged += count * (state == SUBMITTED)
     items, asked = session.execute(
         select(func.count(), func.coalesce(func.sum(Item.annotators_wanted), 0)).where(Item.task_id == task.id)
     ).one()
+    judges = (
+        select(func.count(Presentation.annotator_id.distinct()))
+        .join(Item, Item.id == Presentation.item_id)
+        .join(Annotator, Annotator.id == Presentation.annotator_id)
+        .where(Item.task_id == task.id, Presentation.state == SUBMITTED, Annotator.kind == PERSON)
+    )
     return Progress(
         items=items,
-        labels=counts.get((SUBMITTED, False), 0),
+        labels=people[SUBMITTED, False],
         wanted=int(asked) if task.labels_wanted is None else task.labels_wanted,
-        skipped=counts.get((SKIPPED, False), 0),
-        repeats=counts.get((SUBMITTED, True), 0),
-        open=counts.get((OPEN, False), 0) + counts.get((OPEN, True), 0),
-        annotators=session.scalar(select(func.count()).select_from(judged)) or 0,
+        skipped=people[SKIPPED, False],
+        repeats=people[SUBMITTED, True],
+        open=people[OPEN, False] + people[OPEN, True],
+        annotators=session.scalar(judges) or 0,
+        judged=judged,
     )

@@ -183,6 +183,7 @@ class Session:
             journal=Journal(attempt.journal),
             progress=self.progress,
             threads=self.threads,
+            say=self.say,
         )
         peak, started, began = watch_memory(), _now(), time.monotonic()
         try:

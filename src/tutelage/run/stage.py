@@ -43,6 +43,7 @@ class StageRun:
     journal: Journal
     progress: ProgressFactory
     threads: int = 1
+    say: Callable[[str], None] = lambda sentence: None  # to whoever runs it, now; notes are for the end
     metrics: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

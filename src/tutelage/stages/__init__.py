@@ -39,7 +39,7 @@ STAGES: dict[str, StageSpec] = {
         c.DistillConfig, {"": A.MODEL}, "Train a student on what a teacher says and expects; smaller than it, or not."
     ),
     "sample": StageSpec(c.SampleConfig, {"": A.COMPLETIONS}, "Draw several replies to every prompt."),
-    "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies as a simulated annotator."),
+    "prefer": StageSpec(c.PreferConfig, {"": A.PREFERENCES}, "Compare replies: people, or a simulated annotator."),
     "constitution": StageSpec(
         c.ConstitutionConfig,
         {"critiques": A.CRITIQUES, "questions": A.QUESTIONS, "examples": A.CONVERSATIONS},

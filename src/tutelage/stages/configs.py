@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -35,8 +34,10 @@ from tutelage.stages.constitutional.settings import ConstitutionConfig as Consti
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
+from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
 from tutelage.stages.replying.measuring import EvaluateConfig as EvaluateConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import StoredConfig as StoredConfig
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
@@ -110,32 +111,6 @@ class ConversationsConfig(StageConfig):
     on_problem: Literal["skip", "stop"] = Field(
         default="skip", description="At a row that cannot be used: report it and go on, or stop."
     )
-
-
-class StoredConfig(StageConfig):
-    """Take completions that clients of `tutelage serve` had stored, as conversations."""
-
-    stage: Literal["stored"] = "stored"
-    store: str | None = Field(default=None, description="URL of the store; by default that of the run folder.")
-    model: str | None = Field(default=None, description="Only what this served model said.")
-    metadata: dict[str, str] = Field(default={}, description="Only completions with all of these pairs.")
-    since: str | None = Field(default=None, description="Only from this time on: `2026-11-26`, `2026-11-26T10:00`.")
-    until: str | None = Field(
-        default=None, description="Only before this time; name a later one to take what was stored since."
-    )
-    unfinished: bool = Field(default=False, description="Take replies that were cut short, too.")
-    tags: list[str] = Field(default=[], description="Tags of every conversation, beside its model and metadata.")
-    limit: int | None = Field(default=None, ge=1, description="Stop after so many conversations.")
-    on_problem: Literal["skip", "stop"] = Field(
-        default="skip", description="At a completion that cannot be used: report it and go on, or stop."
-    )
-
-    @field_validator("since", "until")
-    @classmethod
-    def _is_a_time(cls, value: str | None) -> str | None:
-        if value is not None:
-            datetime.fromisoformat(value)
-        return value
 
 
 class PreferencesConfig(StageConfig):
@@ -346,17 +321,29 @@ class SampleConfig(ToolUsingConfig):
 
 
 class PreferConfig(StageConfig):
-    """Compare replies as a simulated annotator with a stated rubric and noise."""
+    """Compare replies: a simulated annotator with a stated rubric and noise does, or people do."""
 
     stage: Literal["prefer"] = "prefer"
     completions: CompletionsInput = Field(description="Several replies to each prompt.")
-    annotator: str = Field(default="simulated-1", min_length=1, description="The name written into every row.")
+    by: Literal["simulated", "people"] = Field(
+        default="simulated", description="Who prefers: the simulated annotator, or people, for whom the stage waits."
+    )
+    annotator: str = Field(
+        default="simulated-1", min_length=1, description="The simulated annotator's name, written into every row."
+    )
     noise: float = Field(default=0.1, ge=0, lt=0.5, description="Probability of naming the worse reply.")
     weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
     validation_share: float = Field(default=0.15, ge=0, lt=1, description="Share of the prompts, by their hash.")
     kinds: list[str] | None = Field(
         default=None, min_length=1, description="Compare replies to prompts of these kinds only; all if not given."
     )
+    people: PeopleSettings = PeopleSettings()
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> PreferConfig:
+        if self.by == "simulated" and self.people != PeopleSettings():
+            raise ValueError("`people` says nothing to the simulated annotator: set `by: people`, or leave it out")
+        return self
 
 
 class RewardConfig(GradientConfig):

@@ -1,4 +1,4 @@
-"""Preferences from a simulated annotator with a stated rubric and noise, so that nobody must be present."""
+"""Preferences of people, or of a simulated annotator with a stated rubric and noise, so that nobody must be present."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from tutelage.stages.sample import request_seed
 
 
 def run(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
-    """Compare all differing replies to each prompt; prompts, not pairs, are split into training and validation."""
+    """Compare the differing replies to each prompt; prompts, not pairs, are split into training and validation."""
+    if config.by == "people":
+        from tutelage.stages.labelling.people import collect  # which needs the database
+
+        collect(config, inputs, run)
+        return
     annotator = Annotator(rubric_of(config.weights), config.noise, config.annotator)
     completions = list(read_jsonl(inputs["completions"].path / "completions.jsonl"))
     rows, num_prompts = [], 0

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from tutelage.store.base import AnyText, Base
 
 OPEN, SUBMITTED, SKIPPED, DISCARDED = "open", "submitted", "skipped", "discarded"
+PERSON, MODEL = "person", "model"
 
 
 class Annotator(Base):
@@ -18,7 +19,7 @@ class Annotator(Base):
     __tablename__ = "annotator"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(AnyText, unique=True)
-    kind: Mapped[str] = mapped_column(String(16))  # person, model
+    kind: Mapped[str] = mapped_column(String(16))  # PERSON or MODEL
     created: Mapped[float]
 
 

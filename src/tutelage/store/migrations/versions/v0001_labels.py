@@ -13,6 +13,13 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables."""
+    _tasks()
+    _items()
+    _presentations()
+    _judgements()
+
+
+def _tasks() -> None:
     op.create_table(
         "annotator",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -44,6 +51,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_guideline")),
         sa.UniqueConstraint("task_id", "version", name=op.f("uq_guideline_task_id_version")),
     )
+
+
+def _items() -> None:
     op.create_table(
         "item",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -77,6 +87,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_candidate")),
         sa.UniqueConstraint("item_id", "place", name=op.f("uq_candidate_item_id_place")),
     )
+
+
+def _presentations() -> None:
     op.create_table(
         "presentation",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -100,6 +113,8 @@ def upgrade() -> None:
     with op.batch_alter_table("presentation", schema=None) as batch_op:
         batch_op.create_index("ix_presentation_annotator", ["annotator_id", "state"], unique=False)
 
+
+def _judgements() -> None:
     op.create_table(
         "draft",
         sa.Column("presentation_id", sa.Integer(), nullable=False),
