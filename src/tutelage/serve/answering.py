@@ -55,15 +55,15 @@ async def _gone(receive: Receive) -> None:
 
 async def whole(worker: Worker, tickets: Sequence[Ticket]) -> list[Reply]:
     """The replies in the order of the tickets; when this is cancelled, so are they."""
-    replies = []
+    replies: dict[int, Reply] = {}
     try:
-        for ticket in tickets:
-            event = await ticket.events.get()
+        while len(replies) < len(tickets):
+            number, event = await tickets[0].events.get()
             if isinstance(event, Exception):
                 raise event
             assert isinstance(event, Reply)
-            replies.append(event)
-        return replies
+            replies[number] = event
+        return [replies[ticket.number] for ticket in tickets]
     finally:
         cancel(worker, tickets)
 

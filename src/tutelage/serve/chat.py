@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from tutelage.serve.protocol import ChatBody
 from tutelage.serve.refusal import invalid
 from tutelage.serve.saying import Offer, Pieces, Said, plain_text, read
 from tutelage.serve.steering import format_grammar
-from tutelage.serve.worker import Event, Ticket, Token
+from tutelage.serve.worker import Ticket, Token
 
 Keep = Callable[[Mapping[str, Any]], None]
 
@@ -186,23 +185,11 @@ def call_deltas(said: Said) -> list[dict[str, Any]]:
 
 async def merged(tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Token | Reply]]:
     """Events of several replies as they come, until all have ended."""
-    tasks: dict[asyncio.Task[Event], int] = {}
-
-    def listen(index: int) -> None:
-        tasks[asyncio.create_task(tickets[index].events.get())] = index
-
-    try:
-        for index in range(len(tickets)):
-            listen(index)
-        while tasks:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=tasks.__getitem__):
-                index, event = tasks.pop(task), task.result()
-                if isinstance(event, Exception):
-                    raise event
-                if isinstance(event, Token):
-                    listen(index)
-                yield index, event
-    finally:
-        for task in tasks:
-            task.cancel()
+    going = len(tickets)
+    places = {ticket.number: place for place, ticket in enumerate(tickets)}
+    while going:
+        number, event = await tickets[0].events.get()
+        if isinstance(event, Exception):
+            raise event
+        going -= isinstance(event, Reply)
+        yield places[number], event

@@ -125,7 +125,7 @@ def call_grammar(served: Served, body: ChatBody) -> str | None:
     calls = [
         {
             "type": "object",
-            "properties": {"name": {"const": tool["name"]}, "arguments": tool.get("parameters") or dict(NO_ARGUMENTS)},
+            "properties": {"name": {"const": tool["name"]}, "arguments": _named_only(tool.get("parameters"))},
             "required": ["name", "arguments"],
             "additionalProperties": False,
         }
@@ -134,6 +134,11 @@ def call_grammar(served: Served, body: ChatBody) -> str | None:
     schema = {"x-guidance": FORM, "anyOf": calls}
     schema_grammar(schema, "tools")  # what is wrong with it is said of the tools
     return f"start: <[{served.tokenizer.begin_call_id}]> call\ncall: %json {json.dumps(schema)}"
+
+
+def _named_only(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The schema of arguments; as everywhere here, it takes none that it does not name, unless it says so."""
+    return {"additionalProperties": False, **(parameters or NO_ARGUMENTS)}
 
 
 def _plain(message: Message, place: int) -> dict[str, Any]:

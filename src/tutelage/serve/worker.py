@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tutelage.generation.decoding import Decoding
@@ -51,12 +51,15 @@ class Turns:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request on its way; `events` ends with a Reply or an error. `streams`: tokens are told one by one."""
+    """A request on its way. `streams`: tokens are told one by one.
+
+    `events`, shared by what was submitted together, has (number, event); the last of a number is a Reply, or an error.
+    """
 
     request: Request
     streams: bool
     loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[tuple[int, Event]]
     number: int = -1
 
 
@@ -92,7 +95,8 @@ class Worker:
         for number, request in enumerate(requests):
             self._engine.check(request, number)
         loop = asyncio.get_running_loop()
-        tickets = [Ticket(request, streams, loop) for request in requests]
+        events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        tickets = [Ticket(request, streams, loop, events) for request in requests]
         with self._changed:
             self._admit(len(tickets))
             for ticket in tickets:
@@ -203,7 +207,7 @@ class Worker:
 
     def _fail(self, error: Exception) -> None:
         for ticket in self._under_way.values():
-            _tell(ticket.loop, lambda ticket=ticket: ticket.events.put_nowait(error))  # type: ignore[misc]
+            _tell(ticket.loop, lambda ticket=ticket: ticket.events.put_nowait((ticket.number, error)))  # type: ignore[misc]
             self._give_back()
         self._under_way.clear()
 
@@ -215,7 +219,7 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
 
 def _deliver(events: list[tuple[Ticket, Event]]) -> None:
     for ticket, event in events:
-        ticket.events.put_nowait(event)
+        ticket.events.put_nowait((ticket.number, event))
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:
