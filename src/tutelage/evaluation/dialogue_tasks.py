@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.harness import Answer, Measured, Row, Subject, at_hand
 from tutelage.evaluation.outcome import Outcome
 from tutelage.feedback.persona import answers, gives_in, in_manner, recalls
 from tutelage.generation.sampling import Sampling
 from tutelage.memory.notes import notes_of, opening
 
 
-def recalled(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def recalled(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """Every question of a row is answered right; where rows have a `distance`, by distance as well."""
-    hits = _asked(subject, rows, [row["messages"] for row in rows], sampling)
+    model = at_hand(subject)
+    hits = _asked(model, rows, [row["messages"] for row in rows], sampling)
     more: dict[str, list[bool]] = defaultdict(list)
     for row, hit in zip(rows, hits, strict=True):
         if "distance" in row["meta"]:
@@ -23,12 +24,13 @@ def recalled(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outco
     return Outcome("recall" if more else "accuracy", hits, more=dict(sorted(more.items())))
 
 
-def remembered(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def remembered(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The last turn asks for notes; a new session begins with what the model wrote, and the question is put there.
 
     `noted`: the notes have everything that was told. A reply that was cut leaves what it has, as a chat would.
     """
-    played = subject.play(rows, sampling)
+    model = at_hand(subject)
+    played = model.play(rows, sampling)
     notes = [
         notes_of(said[-1].text) if len(said) == len(row["messages"]) else []
         for said, row in zip(played, rows, strict=True)
@@ -37,7 +39,7 @@ def remembered(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Out
         [*opening(None, written), *({"role": "user", "content": text} for text in row["meta"]["next"])]
         for written, row in zip(notes, rows, strict=True)
     ]
-    hits = _asked(subject, rows, later, sampling)
+    hits = _asked(model, rows, later, sampling)
     noted = [
         all(recalls(line, value, ()) for value in row["meta"]["told"]) if (line := "\n".join(written)) else False
         for written, row in zip(notes, rows, strict=True)
@@ -45,12 +47,13 @@ def remembered(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Out
     return Outcome("recall", hits, more={"noted": noted})
 
 
-def in_character(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def in_character(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """Every reply is as expected and in the manner of the card, and none owns to being a language model.
 
     `answered`, `manner`: the parts of it, each by itself.
     """
-    played = subject.play(rows, sampling)
+    model = at_hand(subject)
+    played = model.play(rows, sampling)
     answered = [_answered(said, row) for said, row in zip(played, rows, strict=True)]
     manner = [_in_manner(said, row) for said, row in zip(played, rows, strict=True)]
     hits = [one and other for one, other in zip(answered, manner, strict=True)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tutelage.data.completions import Completion, prompt_ids, sequence_logprobs
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import read_reply
+from tutelage.errors import NotOfferedError
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.tool_loop import Dialogue, run_dialogues
@@ -22,12 +23,33 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply as text, with how it ended, the tokens it was made of and the log-probability of each of them."""
+    """A reply as text, with how it ended; where they are known, its tokens and the log-probability of each of them."""
 
     text: str
     finished: bool
-    completion: Completion
+    completion: Completion | None = None
     logprobs: tuple[float, ...] = ()
+
+
+class Measured(Protocol):
+    """Who is put through tasks. NotOfferedError where it cannot do such a thing."""
+
+    label: str
+
+    def reply(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer]:
+        """Chat replies to `messages`."""
+
+    def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
+        """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
+
+    def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
+        """Replies to `messages` in which the toolbox's tools are called and answer."""
+
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
+        """Continuations of `prompt` as the beginning of a document; greedy without a temperature."""
+
+    def choose(self, rows: Sequence[Row]) -> list[int]:
+        """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""
 
 
 @dataclass
@@ -81,14 +103,14 @@ class Subject:
         """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
         prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]
         answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
-        return [read_reply(self.tokenizer, a.completion.ids[a.completion.num_prompt :]) for a in answers]
+        return [read_reply(self.tokenizer, c.ids[c.num_prompt :]) for c in completions_of(answers)]
 
     def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
         """Replies to `messages` in which the toolbox's tools are called and answer."""
         engine = Engine(self.model, self.tokenizer.stop_ids, self.tokenizer.pad_id, self.max_slots)
         prompts = [prompt_ids(self.tokenizer, row["messages"], toolbox.definitions) for row in rows]
         requests = [
-            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]))
             for row, prompt in zip(rows, prompts, strict=True)
         ]
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
@@ -109,7 +131,7 @@ class Subject:
         scores: list[list[float]] = [[] for _ in rows]
         for owner, logprob in zip(owners, self.logprobs(completions), strict=True):
             scores[owner].append(logprob)
-        return [max(range(len(options)), key=options.__getitem__) for options in scores]
+        return likeliest(scores)
 
     def logprobs(self, completions: Sequence[Completion]) -> list[float]:
         """Σ log P of each completion's tokens."""
@@ -125,7 +147,7 @@ class Subject:
     ) -> list[Answer]:
         engine = Engine(self.model, stop_ids, self.tokenizer.pad_id, self.max_slots)
         requests = [
-            Request(prompt, sampling, _seed(row["id"]), str(row["id"]))
+            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]))
             for row, prompt in zip(rows, prompts, strict=True)
         ]
         replies = engine.generate(requests)
@@ -137,5 +159,23 @@ class Subject:
         return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)), tuple(reply.logprobs))
 
 
-def _seed(name: str) -> int:
+def at_hand(subject: Measured) -> Subject:
+    """The model itself. Raises NotOfferedError where only a server has it."""
+    if not isinstance(subject, Subject):
+        raise NotOfferedError(f"{subject.label}: this is measured on models at hand, not on those of a server")
+    return subject
+
+
+def completions_of(answers: Sequence[Answer]) -> list[Completion]:
+    """The tokens of the answers; none of those whose tokens are not known."""
+    return [answer.completion for answer in answers if answer.completion is not None]
+
+
+def likeliest(options: Sequence[Sequence[float]]) -> list[int]:
+    """Of each row's log-probs the number of the greatest; the first of equal ones."""
+    return [max(range(len(row)), key=row.__getitem__) for row in options]
+
+
+def seed_of(name: str) -> int:
+    """The seed of an item's random numbers."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

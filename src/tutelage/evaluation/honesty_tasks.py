@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.harness import Answer, Measured, Row, at_hand
 from tutelage.evaluation.outcome import Outcome, by_kind
 from tutelage.evaluation.statistics import Estimate
 from tutelage.feedback.honesty import abstains
@@ -20,28 +20,29 @@ RESAMPLES = 500
 Vector = NDArray[Any]
 
 
-def owned(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def owned(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """On invented names: the reply says that it does not know, and names no answer; by how the name was made, too."""
     answers = subject.reply(rows, sampling)
     hits = [_abstains(answer, row) for answer, row in zip(answers, rows, strict=True)]
     return Outcome("abstention_rate", hits, answers, by_kind("abstention_rate", hits, rows))
 
 
-def known(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def known(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """On real names: the reply is right; `abstention_rate` is how often it says that it does not know all the same."""
     answers = subject.reply(rows, sampling)
     away = [_abstains(answer, row) for answer, row in zip(answers, rows, strict=True)]
     return Outcome("accuracy", _right(answers, rows), answers, {"abstention_rate": away})
 
 
-def selective(subject: Subject, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def selective(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """Real and invented names together, ranked by the confidence of the reply: the likelihood of its tokens.
 
     Of an invented name every answer is wrong; a reply that does not know ranks last and is not right either.
     `coverage_N/accuracy`: right among the N % that it is surest of. `risk_area`: the area under risk by coverage
     (Geifman et al., arXiv 1805.08206), by the mean of the log-probs; `risk_area_least`: by the least of them.
     """
-    answers = subject.reply(rows, sampling)
+    model = at_hand(subject)
+    answers = model.reply(rows, sampling)
     right = np.asarray(_right(answers, rows))
     away = np.asarray([_abstains(answer, row) for answer, row in zip(answers, rows, strict=True)])
     sure, least = confidences(answers, np.mean), confidences(answers, np.min)

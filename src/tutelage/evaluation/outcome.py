@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tutelage.evaluation.harness import Answer, Row, Subject
+from tutelage.evaluation.harness import Answer, Measured, Row
 from tutelage.evaluation.statistics import Estimate
 from tutelage.generation.sampling import Sampling
 
@@ -25,7 +25,7 @@ class Outcome:
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
 
-Measure = Callable[[Subject, Sequence[Row], Sampling], Outcome]
+Measure = Callable[[Measured, Sequence[Row], Sampling], Outcome]
 
 
 def by_kind(metric: str, hits: Sequence[bool], rows: Sequence[Row]) -> dict[str, list[bool]]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-import torch
-from torch import Tensor
-
 from tutelage.data.tokenizer import TextTokenizer
-from tutelage.generation.cache import SlotCache
+from tutelage.generation.decoding import Decoding, limit
 from tutelage.generation.forward import forward_of
 from tutelage.generation.request import Reply, Request, check_request
-from tutelage.generation.slots import Drawn, Slots
+from tutelage.generation.slots import Drawn
 from tutelage.model.transformer import CausalLM
 
 __all__ = ["Engine", "OnToken", "Reply", "Request"]
@@ -70,45 +66,26 @@ class Engine:
         for drawn in self._run([request]):
             yield int(drawn.tokens_N)
 
+    def decoding(self, num_slots: int, capacity: int | None = None) -> Decoding:
+        """Slots for requests that come and go at any time; `capacity` at most `context` tokens, prompt and reply."""
+        capacity = min(capacity or self.context, self.context)
+        settings = self.config, self._forward, tuple(self.stop_ids), self._tokenizer
+        return Decoding(*settings, num_slots, capacity, longest=capacity, patient=False)
+
+    def check(self, request: Request, number: int = 0) -> None:
+        """DataError for a request that cannot be decoded."""
+        check_request(request, number, self.context, self._tokenizer)
+
     def _run(self, requests: Sequence[Request]) -> Iterator[Drawn]:
-        for index, request in enumerate(requests):
-            check_request(request, index, self.context, self._tokenizer)
+        for number, request in enumerate(requests):
+            self.check(request, number)
         if not requests:
             return
-        queue = deque(enumerate(requests))
-        num_slots = min(self.max_slots, len(requests))
-        capacity = max(self._limit(request) + len(request.prompt_ids) for request in requests)
-        cache = SlotCache(self.config, num_slots, capacity, self._forward.cache_dtype)
-        longest = max(map(self._limit, requests))
-        slots = Slots(num_slots, longest, self.config.vocab_size, self._tokenizer)
-        stop_ids = torch.tensor(sorted(self.stop_ids), dtype=torch.long)
-        logits_NV = torch.empty(0, self.config.vocab_size, dtype=self._forward.logits_dtype)
-        while queue or len(slots.busy_N):
-            free = slots.free
-            if queue and (len(free) * 4 >= len(slots) or len(free) == len(slots)):
-                logits_NV = self._admit(queue, free, cache, slots, logits_NV)
-            elif self._forward.needs_idle_slots and not queue and 2 * len(slots.busy_N) <= len(slots):
-                cache.keep(slots.busy_N)
-                slots.keep(slots.busy_N)
-            drawn = slots.draw(logits_NV, stop_ids)
-            yield drawn
-            if len(slots.busy_N):
-                logits_NV = self._forward.step(cache, slots.busy_N, drawn.tokens_N[drawn.going_N])
-
-    def _admit(
-        self, queue: deque[tuple[int, Request]], free: list[int], cache: SlotCache, slots: Slots, logits_NV: Tensor
-    ) -> Tensor:
-        """Requests into free slots; the logits of all slots in use, in the order of slots."""
-        taken = [queue.popleft() for _ in range(min(len(free), len(queue)))]
-        numbers = free[: len(taken)]
-        prompts = list(dict.fromkeys(tuple(request.prompt_ids) for _, request in taken))
-        places = {prompt: number for number, prompt in enumerate(prompts)}
-        rows = [places[tuple(request.prompt_ids)] for _, request in taken]
-        waiting = logits_NV[: len(slots.busy_N)].clone()  # the next forward may write over them
-        added = self._forward.admit(cache, torch.tensor(numbers), prompts, rows)
-        order = torch.cat((slots.busy_N, torch.tensor(numbers))).argsort()
-        slots.admit(numbers, taken, [self._limit(request) for _, request in taken])
-        return torch.cat((waiting, added))[order]
-
-    def _limit(self, request: Request) -> int:
-        return min(request.sampling.max_tokens, self.context - len(request.prompt_ids))
+        limits = [limit(request, self.context) for request in requests]
+        capacity = max(most + len(request.prompt_ids) for most, request in zip(limits, requests, strict=True))
+        settings = self.config, self._forward, tuple(self.stop_ids), self._tokenizer
+        decoding = Decoding(*settings, min(self.max_slots, len(requests)), capacity, max(limits))
+        for number, request in enumerate(requests):
+            decoding.add(number, request)
+        while decoding.is_busy:
+            yield decoding.step()

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
+
+from torch import Tensor
 
 from tutelage.data.tokenizer import IncrementalDecoder, TextTokenizer
 from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
+
+
+class Steering(Protocol):
+    """What a reply may say: a grammar, a bias. It belongs to one request and hears every token of its reply."""
+
+    def steer(self, logits_V: Tensor) -> Tensor:
+        """The logits to draw the next token from; −inf rules a token out, and one at least must be left."""
+
+    def push(self, token_id: int) -> None:
+        """Hear what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +28,8 @@ class Request:
     """A prompt to be continued. `seed` alone decides the random numbers of the reply; errors name it by `name`.
 
     `stop_ids` end the reply besides the engine's own; so does the first token that completes one of `stop_strings`,
-    wherever in tokens the string begins and ends.
+    wherever in tokens the string begins and ends. `num_tops`: the likeliest tokens of every step are kept, so many, and
+    all log-probs are at temperature 1. `steering` changes what is drawn, not the log-probs.
     """
 
     prompt_ids: Sequence[int]
@@ -25,6 +38,11 @@ class Request:
     name: str = ""
     stop_ids: Sequence[int] = ()
     stop_strings: Sequence[str] = ()
+    num_tops: int | None = None
+    steering: Steering | None = None
+
+
+Tops = list[tuple[int, float]]  # tokens with their log-probs, likeliest first
 
 
 @dataclass
@@ -39,6 +57,7 @@ class Reply:
     logprobs: list[float] = field(default_factory=list)
     finish_reason: Literal["stop", "length"] = "length"
     text: str | None = None
+    tops: list[Tops] = field(default_factory=list)  # one entry a token, if the request asked for them
 
     def ends_with(self, token_id: int) -> bool:
         """Whether the last token is this one: a chat reply is finished by the end of turn, not by any stop token."""

@@ -28,6 +28,9 @@ STAGES: dict[str, StageSpec] = {
     "pretrain": StageSpec(
         c.PretrainConfig, {"": A.MODEL}, "Train a base model, from random weights or on from another."
     ),
+    "stored": StageSpec(
+        c.StoredConfig, {"": A.CONVERSATIONS}, "Take stored completions of served models as conversations."
+    ),
     "tools": StageSpec(
         c.ToolsConfig,
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from tutelage.evaluation.report.claims import Claim
 from tutelage.run.artifacts import (
-    ArtifactType,
     CompletionsInput,
     ConversationsInput,
     CorpusInput,
@@ -16,9 +14,6 @@ from tutelage.run.artifacts import (
     ModelInput,
     PreferencesInput,
     PromptsInput,
-    ReportInput,
-    ResultsInput,
-    Takes,
     TasksInput,
     TokenizerInput,
     TokensInput,
@@ -38,7 +33,10 @@ from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
+from tutelage.stages.replying.measuring import EvaluateConfig as EvaluateConfig
+from tutelage.stages.replying.measuring import ReportConfig as ReportConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
+from tutelage.stages.replying.settings import StoredConfig as StoredConfig
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
@@ -268,42 +266,6 @@ class AtlasConfig(StageConfig):
     )
 
 
-AnyInput = Annotated[str, Takes(tuple(ArtifactType))]
-
-
-class ReportConfig(StageConfig):
-    """Put the whole run on one page: everything that led to the results and to the artifacts named here."""
-
-    stage: Literal["report"] = "report"
-    results: list[ResultsInput] = Field(
-        default_factory=list, description="Results to show: one stage's, or a list of them."
-    )
-    reports: list[ReportInput] = Field(
-        default_factory=list, description="Reports whose claims are shown as well, under their titles."
-    )
-    artifacts: list[AnyInput] = Field(
-        default_factory=list,
-        validate_default=True,
-        description="More artifacts whose making is to be described; all that led to them is.",
-    )
-    title: str = Field(default="", description="The page's title; the recipe's name without one.")
-    claims: list[Claim] | None = Field(
-        default=None, description="What the run is asked to show; without it, the claims of the whole lifecycle."
-    )
-
-    @field_validator("results", "reports", "artifacts", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("artifacts")
-    @classmethod
-    def _not_about_nothing(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if not value and not info.data.get("results") and not info.data.get("reports"):
-            raise ValueError("a report needs `results`, `reports` or `artifacts`: what is it to be about?")
-        return value
-
-
 class SampleConfig(ToolUsingConfig):
     """Draw several replies to every prompt."""
 
@@ -397,22 +359,3 @@ class RewardConfig(GradientConfig):
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)
-
-
-class EvaluateConfig(StageConfig):
-    """Put models through the same held-out items."""
-
-    stage: Literal["evaluate"] = "evaluate"
-    models: dict[str, ModelInput] = Field(min_length=1, description="Label → model.")
-    tasks: TasksInput | list[TasksInput] | None = Field(
-        default=None, description="Held-out items, of one stage or several."
-    )
-    tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
-    reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
-    teacher: str | None = Field(
-        default=None, description="Label of the model that the others learnt from; they are measured against it."
-    )
-    max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
-    preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
-    weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"

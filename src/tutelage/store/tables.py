@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tutelage.store import label_tables as label_tables
+from tutelage.store import completion_tables, label_tables
 from tutelage.store.base import Base
 
+FILES = completion_tables, label_tables
 METADATA = Base.metadata

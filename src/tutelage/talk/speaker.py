@@ -41,18 +41,18 @@ class Speaker:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.tokenizer = TextTokenizer.load(place.path)
-        self._model = load_causal_lm(place.path).eval()
-        if self.tokenizer.vocab_size > self._model.config.vocab_size:
+        self.model = load_causal_lm(place.path).eval()
+        if self.tokenizer.vocab_size > self.model.config.vocab_size:
             raise ArtifactError(
                 f"{place.path}: the tokenizer has {self.tokenizer.vocab_size} tokens, "
-                f"the model only {self._model.config.vocab_size}",
+                f"the model only {self.model.config.vocab_size}",
                 hint="the folder mixes files of two models; make or copy it again",
             )
 
     @cached_property
     def engine(self) -> Engine:
         """Decodes until the end of a turn or of a document."""
-        return Engine(self._model, self.tokenizer.stop_ids, self.tokenizer.pad_id, tokenizer=self.tokenizer)
+        return Engine(self.model, self.tokenizer.stop_ids, self.tokenizer.pad_id, tokenizer=self.tokenizer)
 
     def document(self, text: str) -> list[int]:
         """Token ids of text as the beginning of a document."""

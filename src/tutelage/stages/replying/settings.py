@@ -1,9 +1,10 @@
-"""Settings of the stages that draw replies: who gives them, which tools they may call."""
+"""Settings of the stages that draw replies, or take stored ones: who gives them, which tools they may call."""
 
 from __future__ import annotations
 
 import difflib
 import re
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -88,3 +89,36 @@ class ToolsConfig(StageConfig):
     on_problem: Literal["skip", "stop"] = Field(
         default="skip", description="At a row that cannot be used: report it and go on, or stop."
     )
+
+
+class StoredConfig(StageConfig):
+    """Take completions that clients of `tutelage serve` had stored, as conversations."""
+
+    stage: Literal["stored"] = "stored"
+    store: str | None = Field(default=None, description="URL of the store; by default that of the run folder.")
+    model: str | None = Field(default=None, description="Only what this served model said.")
+    metadata: dict[str, str] = Field(default={}, description="Only completions with all of these pairs.")
+    since: str | None = Field(default=None, description="Only from this time on: `2026-11-26`, `2026-11-26T10:00`.")
+    until: str | None = Field(
+        default=None, description="Only before this time; name a later one to take what was stored since."
+    )
+    unfinished: bool = Field(default=False, description="Take replies that were cut short, too.")
+    tags: list[str] = Field(default=[], description="Tags of every conversation, beside its model and metadata.")
+    limit: int | None = Field(default=None, ge=1, description="Stop after so many conversations.")
+    on_problem: Literal["skip", "stop"] = Field(
+        default="skip", description="At a completion that cannot be used: report it and go on, or stop."
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _has_no_password(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value:
+            raise ValueError("a URL with a name or a password in it would be written into the run: set TUTELAGE_STORE")
+        return value
+
+    @field_validator("since", "until")
+    @classmethod
+    def _is_a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            datetime.fromisoformat(value)
+        return value

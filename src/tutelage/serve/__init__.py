@@ -1,0 +1,1 @@
+"""The OpenAI-compatible API: models of a run over HTTP."""

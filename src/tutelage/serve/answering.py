@@ -1,0 +1,113 @@
+"""Answers on their way out: JSON, server-sent events, and an ear for clients that hang up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from tutelage.generation.request import Reply
+from tutelage.serve.refusal import refusal_of
+from tutelage.serve.worker import Ticket, Worker
+
+T = TypeVar("T")
+LOG = logging.getLogger("tutelage.serve")
+
+
+class Json(JSONResponse):
+    """JSON in ASCII: whatever a client or a model wrote, halves of surrogate pairs too, goes through."""
+
+    def render(self, content: Any) -> bytes:
+        """See JSONResponse."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
+class HungUp(Exception):  # noqa: N818  (nobody is told of it)
+    """The client is gone."""
+
+
+async def unless_gone(request: HttpRequest, work: Awaitable[T]) -> T:
+    """What the work gives; HungUp, and the work is cancelled, when the client is gone before."""
+    working = asyncio.ensure_future(work)
+    listening = asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HungUp
+        return working.result()
+    finally:
+        for task in (working, listening):
+            task.cancel()
+        await asyncio.gather(working, listening, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def whole(worker: Worker, tickets: Sequence[Ticket]) -> list[Reply]:
+    """The replies in the order of the tickets; when this is cancelled, so are they."""
+    replies: dict[int, Reply] = {}
+    try:
+        while len(replies) < len(tickets):
+            number, event = await tickets[0].events.get()
+            if isinstance(event, Exception):
+                raise event
+            assert isinstance(event, Reply)
+            replies[number] = event
+        return [replies[ticket.number] for ticket in tickets]
+    finally:
+        cancel(worker, tickets)
+
+
+def cancel(worker: Worker, tickets: Sequence[Ticket]) -> None:
+    """Nobody listens to these any more."""
+    for ticket in tickets:
+        worker.cancel(ticket)
+
+
+class EventStream(Response):
+    """Server-sent events: each a line of JSON, then `[DONE]`; an error on the way is the last event before it."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[Mapping[str, Any]], at_end: Callable[[], None]) -> None:
+        super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._events, self._at_end = events, at_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Write until the end, or until the client hangs up: the source is closed then."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        writing = asyncio.ensure_future(self._write(send))
+        listening = asyncio.ensure_future(_gone(receive))
+        try:
+            await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._at_end()  # a source that never began would not hear that it ends
+            for task in (writing, listening):
+                task.cancel()
+            await asyncio.gather(writing, listening, return_exceptions=True)
+
+    async def _write(self, send: Send) -> None:
+        async def line(text: str) -> None:
+            await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True})
+
+        try:
+            async with contextlib.aclosing(self._events) as events:  # type: ignore[type-var]  # they are generators
+                async for event in events:
+                    await line(json.dumps(event, allow_nan=False, separators=(",", ":")))
+        except Exception as error:
+            if (refusal := refusal_of(error)).status == 500:
+                LOG.exception("a stream failed", exc_info=error)
+            await line(json.dumps(refusal.body))
+        await line("[DONE]")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
