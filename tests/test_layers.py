@@ -32,6 +32,8 @@ LAYERS: Mapping[str, set[str]] = {
     "run": {"errors"},
     "data": {"errors", "tools", "model"},
     "sources": {"errors", "store", "tools", "run"},
+    "memory": {"errors", "sources"},
+    "personas": {"errors", "run", "sources", "memory"},
     "parallel": {"model"},
     "training": {"errors", "objectives", "parallel", "run"},
     "generation": {"errors", "tools", "model", "data"},
@@ -39,10 +41,14 @@ LAYERS: Mapping[str, set[str]] = {
     "curation": {"errors", "sources"},
     "constitutions": {"errors", "run", "feedback", "curation"},
     "labels": {"errors", "run", "feedback", "sources", "store"},
-    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback"},
+    "privacy": {"sources", "curation"},
+    "safety": {"errors", "run", "sources", "feedback"},
+    "evaluation": {"errors", "tools", "model", "run", "data", "generation", "feedback", "curation", "memory",
+                   "privacy"},
     "stages": {"errors", "store", "objectives", "feedback", "tools", "model", "run", "data", "sources", "parallel",
-               "training", "generation", "curation", "constitutions", "evaluation", "labels"},
-    "talk": {"errors", "tools", "model", "run", "data", "sources", "generation"},
+               "training", "generation", "curation", "constitutions", "memory", "personas", "privacy", "safety",
+               "evaluation", "labels"},
+    "talk": {"errors", "tools", "model", "run", "data", "sources", "generation", "memory", "privacy"},
     "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
     "web": {"errors", "store", "run", "labels", "evaluation", "serve"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
@@ -53,7 +59,8 @@ LAYERS: Mapping[str, set[str]] = {
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-READS_YAML = {"constitutions": {"config", "words", "yaml_text"}, "labels": {"config", "words"}}  # as a recipe is read
+_STRICT = {"config", "words", "yaml_text"}  # as strictly as a recipe is read
+READS_YAML = {"constitutions": _STRICT, "personas": _STRICT, "safety": _STRICT, "labels": {"config", "words"}}
 
 
 def module_name(path: Path) -> str:

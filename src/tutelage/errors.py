@@ -8,6 +8,7 @@
     ├── ArtifactError   a run folder or artifact that is damaged, half-written, or of another recipe or type
     ├── TrainingError   training that must not go on: a loss that is not finite, a prompt longer than the context
     └── ResourceError   the machine: disk full, a package or a program that is not there
+        └── NotOfferedError  a server that does not do what it is asked for
 
 The message names the file, line, field and value; `hint` says what to do next. Bugs are assertions, never these.
 """
@@ -51,3 +52,7 @@ class TrainingError(TutelageError):
 
 class ResourceError(TutelageError):
     """The machine cannot do what was asked: disk full, a missing program or package."""
+
+
+class NotOfferedError(ResourceError):
+    """A server does not do such a thing."""

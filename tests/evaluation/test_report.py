@@ -58,6 +58,23 @@ def lifecycle(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
     return lifecycle_report(tmp_path_factory.mktemp("runs") / "quickstart")
 
 
+def test_a_report_of_the_whole_shows_the_claims_of_its_parts_under_their_titles(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "quickstart"
+    _, first, stage = lifecycle_report(run, title="The life of a model")
+    stage.directory.rename(run / "first")
+    publish(run, "first", "report", inputs={"results.0": "results"}, outputs={"": ArtifactType.REPORT})
+    part = Artifact("first", ArtifactType.REPORT, run / "first", "1")
+    page, whole, again = write_report(run, ReportConfig(reports=["first"], claims=[]), {"reports.0": part})
+    assert [claim["part"] for claim in whole["claims"]] == ["The life of a model"] * len(first["claims"])
+    assert [{**claim, "part": ""} for claim in whole["claims"]] == first["claims"]
+    assert again.metrics == stage.metrics
+    assert "The life of a model" in "".join(parse(page).itertext())
+    (run / "first" / "report.json").write_text("{}")
+    (run / "report.partial").rename(run / "old")
+    with pytest.raises(ArtifactError, match="not a report of this version"):
+        write_report(run, ReportConfig(reports=["first"], claims=[]), {"reports.0": part})
+
+
 @pytest.fixture
 def shakespeare(tmp_path: Path) -> tuple[str, dict[str, Any], StageRun]:
     run = tmp_path / "runs" / "shakespeare"

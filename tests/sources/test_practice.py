@@ -18,6 +18,7 @@ from tutelage.sources.practice import arithmetic, functions
 from tutelage.sources.practice.annotated import annotated_conversation
 from tutelage.sources.practice.rows import is_held_out
 from tutelage.sources.practice.seal_tools import SealTools
+from tutelage.sources.practice.words import Words
 from tutelage.sources.rows import ProblemLog, RowRefused
 from tutelage.tools.calculator import calculate
 from tutelage.tools.calls import ToolCall, call_of
@@ -77,7 +78,7 @@ def test_held_out_sums_are_in_no_conversation_and_their_answers_are_right() -> N
 
 @given(seed=st.integers(0, 1000))
 def test_functions_are_called_as_they_are_defined_with_what_was_said(seed: int) -> None:
-    for row in functions.conversations(20, most_others=3, seed=seed):
+    for row in functions.conversations(20, most_others=3, words=Words([]), seed=seed):
         check_turns(row)
         question = row["messages"][0]["content"].casefold()
         for call in calls_of(row):
@@ -91,7 +92,7 @@ def test_things_held_out_are_in_no_conversation() -> None:
     unseen, seen = functions.things(held_out=True), functions.things(held_out=False)
     assert len(unseen) >= 10
     assert len(seen) >= 30
-    rows = list(functions.conversations(1500, most_others=3, seed=1))
+    rows = list(functions.conversations(1500, most_others=3, words=Words([]), seed=1))
     learnt = {tool.name for row in rows for tool in offered(row)}
     items = functions.items(60, most_others=3, seed=1)
     assert Counter(item["task"] for item in items)["tool_choice_unseen"] == 60

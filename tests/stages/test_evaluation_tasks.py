@@ -25,7 +25,7 @@ class Scripted(Subject):
     def reply(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer]:
         return [Answer(row["say"], row.get("ended", True), Completion([1, 2], 1)) for row in rows]
 
-    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
         return self.reply(rows, Sampling(max_tokens))
 
 

@@ -12,8 +12,11 @@ from rich.text import Text
 from tutelage.commands.common import examples, stages
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from tutelage.serve.models import Models
     from tutelage.serve.running import Address
+    from tutelage.store.engine import Store
 
 EXAMPLES = examples(
     "tutelage serve quickstart                          all models of a run, on this machine only",
@@ -67,7 +70,6 @@ def command(
 
     from tutelage.serve.app import build_app
     from tutelage.serve.models import Limits, Models, find_models, run_of, store_of
-    from tutelage.serve.running import server_of
     from tutelage.store.engine import open_store, store_url
     from tutelage.web.app import build_pages
     from tutelage.web.site import Site
@@ -82,6 +84,13 @@ def command(
     pages = build_pages(Site(run, opened, models, stages()))
     app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
     _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
+    _run(app, address, log, models, opened)
+
+
+def _run(app: ASGIApp, address: Address, log: bool, models: Models, opened: Store | None) -> None:
+    from tutelage.errors import ResourceError
+    from tutelage.serve.running import server_of
+
     server = server_of(app, address, "info" if log else "warning")
     try:
         server.run()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from tutelage.data.completions import Completion, prompt_ids, sequence_logprobs
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import read_reply
+from tutelage.errors import NotOfferedError
 from tutelage.generation.engine import Engine, Reply, Request
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.tool_loop import Dialogue, run_dialogues
@@ -20,21 +21,18 @@ from tutelage.tools.toolbox import Toolbox
 Row = Mapping[str, Any]
 
 
-class NotMeasured(Exception):  # noqa: N818  (a reason to leave a task out)
-    """Why a subject cannot be put through a task."""
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A reply as text, with how it ended and the tokens it was made of."""
+    """A reply as text, with how it ended; where they are known, its tokens and the log-probability of each of them."""
 
     text: str
     finished: bool
-    completion: Completion
+    completion: Completion | None = None
+    logprobs: tuple[float, ...] = ()
 
 
-class Examinee(Protocol):
-    """Whoever is put through tasks: a model here, or one behind a server; see `Subject` for what each call gives."""
+class Measured(Protocol):
+    """Who is put through tasks. NotOfferedError where it cannot do such a thing."""
 
     label: str
 
@@ -42,16 +40,16 @@ class Examinee(Protocol):
         """Chat replies to `messages`."""
 
     def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
-        """One turn after `messages`, with tools offered."""
+        """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
 
     def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
-        """Replies in which tools are called and answer."""
+        """Replies to `messages` in which the toolbox's tools are called and answer."""
 
-    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
-        """Greedy continuations of `prompt`."""
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
+        """Continuations of `prompt` as the beginning of a document; greedy without a temperature."""
 
     def choose(self, rows: Sequence[Row]) -> list[int]:
-        """The likeliest of each row's `options`."""
+        """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""
 
 
 @dataclass
@@ -68,11 +66,44 @@ class Subject:
         prompts = [prompt_ids(self.tokenizer, row["messages"]) for row in rows]
         return self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
 
+    def play(self, rows: Sequence[Row], sampling: Sampling) -> list[list[Answer]]:
+        """The replies to every user turn of `messages`, each after all before it; none once the context is full."""
+        return [answers for _, answers in self._play(rows, sampling)]
+
+    def heard(self, rows: Sequence[Row], sampling: Sampling) -> list[list[dict[str, Any]]]:
+        """The messages with the replies to every user turn among them."""
+        return [messages for messages, _ in self._play(rows, sampling)]
+
+    def last(self, rows: Sequence[Row], sampling: Sampling) -> list[Answer | None]:
+        """The reply to whole conversations; None where the context has no room for one."""
+        fit = [number for number, row in enumerate(rows) if self._has_room(row["messages"])]
+        found: list[Answer | None] = [None] * len(rows)
+        for number, answer in zip(fit, self.reply([rows[number] for number in fit], sampling), strict=True):
+            found[number] = answer
+        return found
+
+    def _play(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[list[dict[str, Any]], list[Answer]]]:
+        played: list[tuple[list[dict[str, Any]], list[Answer]]] = [([], []) for _ in rows]
+        for turn in range(max((len(row["messages"]) for row in rows), default=0)):
+            asked = [number for number, row in enumerate(rows) if turn < len(row["messages"])]
+            for number in asked:
+                played[number][0].append(dict(rows[number]["messages"][turn]))
+            asked = [number for number in asked if rows[number]["messages"][turn]["role"] == "user"]
+            now = [{"id": f"{rows[number]['id']}/{turn}", "messages": played[number][0]} for number in asked]
+            for number, answer in zip(asked, self.last(now, sampling), strict=True):
+                if answer is not None:
+                    played[number][0].append({"role": "assistant", "content": answer.text})
+                    played[number][1].append(answer)
+        return played
+
+    def _has_room(self, messages: Sequence[Mapping[str, Any]]) -> bool:
+        return len(prompt_ids(self.tokenizer, messages)) < self.model.config.max_position_embeddings
+
     def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
         """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
         prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]
         answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
-        return [read_reply(self.tokenizer, a.completion.ids[a.completion.num_prompt :]) for a in answers]
+        return [read_reply(self.tokenizer, c.ids[c.num_prompt :]) for c in completions_of(answers)]
 
     def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
         """Replies to `messages` in which the toolbox's tools are called and answer."""
@@ -84,30 +115,31 @@ class Subject:
         ]
         return run_dialogues(engine, self.tokenizer, toolbox, requests)
 
-    def complete(self, rows: Sequence[Row], max_tokens: int) -> list[Answer]:
-        """Greedy continuations of `prompt` as the beginning of a document."""
-        prompts = [self._document(row["prompt"]) for row in rows]
-        return self._generate(rows, prompts, Sampling(max_tokens, 0.0), [self.tokenizer.eos_id])
+    def complete(self, rows: Sequence[Row], max_tokens: int, temperature: float = 0.0) -> list[Answer]:
+        """Continuations of `prompt` as the beginning of a document; greedy without a temperature."""
+        prompts = [self.document(row["prompt"]) for row in rows]
+        return self._generate(rows, prompts, Sampling(max_tokens, temperature), [self.tokenizer.eos_id])
 
     def choose(self, rows: Sequence[Row]) -> list[int]:
         """The likeliest of each row's `options` after its `prompt` (none: as a whole document)."""
         completions, owners = [], []
         for number, row in enumerate(rows):
-            prompt = self._document(row.get("prompt", ""))
+            prompt = self.document(row.get("prompt", ""))
             for option in row["options"]:
                 completions.append(Completion([*prompt, *self.tokenizer.encode(option)], len(prompt)))
                 owners.append(number)
         scores: list[list[float]] = [[] for _ in rows]
         for owner, logprob in zip(owners, self.logprobs(completions), strict=True):
             scores[owner].append(logprob)
-        return [max(range(len(options)), key=options.__getitem__) for options in scores]
+        return likeliest(scores)
 
     def logprobs(self, completions: Sequence[Completion]) -> list[float]:
         """Σ log P of each completion's tokens."""
         sums: list[float] = sequence_logprobs(self.model, completions, self.tokenizer.pad_id).tolist()
         return sums
 
-    def _document(self, text: str) -> list[int]:
+    def document(self, text: str) -> list[int]:
+        """Token ids of a text as the beginning of a document."""
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
 
     def _generate(
@@ -124,9 +156,26 @@ class Subject:
     def _answer(self, prompt: list[int], reply: Reply) -> Answer:
         text = self.tokenizer.decode(reply.ids)
         finished = reply.ends_with(self.tokenizer.end_of_turn_id)
-        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)))
+        return Answer(text, finished, Completion([*prompt, *reply.ids], len(prompt)), tuple(reply.logprobs))
+
+
+def at_hand(subject: Measured) -> Subject:
+    """The model itself. Raises NotOfferedError where only a server has it."""
+    if not isinstance(subject, Subject):
+        raise NotOfferedError(f"{subject.label}: this is measured on models at hand, not on those of a server")
+    return subject
+
+
+def completions_of(answers: Sequence[Answer]) -> list[Completion]:
+    """The tokens of the answers; none of those whose tokens are not known."""
+    return [answer.completion for answer in answers if answer.completion is not None]
+
+
+def likeliest(options: Sequence[Sequence[float]]) -> list[int]:
+    """Of each row's log-probs the number of the greatest; the first of equal ones."""
+    return [max(range(len(row)), key=row.__getitem__) for row in options]
 
 
 def seed_of(name: str) -> int:
-    """A row's random numbers, by its id."""
+    """The seed of an item's random numbers."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tutelage.data.batches import Batch
 from tutelage.data.completions import Completion, in_token_batches, pack_completions
-from tutelage.evaluation.harness import Row, Subject
+from tutelage.evaluation.harness import Row, Subject, completions_of
 from tutelage.evaluation.statistics import Estimate, bootstrap_mean, wilson
 from tutelage.evaluation.tasks import Result, estimated
 from tutelage.generation.sampling import Sampling
@@ -101,6 +101,6 @@ def speeds(subjects: Sequence[Subject], rows: Sequence[Row], max_tokens: int) ->
             began = time.perf_counter()
             answers = subject.reply(rows, Sampling(max_tokens, 0.0))
             seconds = time.perf_counter() - began
-            drawn = sum(len(answer.completion.ids) - answer.completion.num_prompt for answer in answers)
+            drawn = sum(len(one.ids) - one.num_prompt for one in completions_of(answers))
             best[subject.label] = max(best[subject.label], drawn / seconds)
     return best

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tutelage.errors import DataError
-from tutelage.evaluation.harness import Examinee, Row
+from tutelage.evaluation.harness import Measured, Row
 from tutelage.evaluation.outcome import Outcome
 from tutelage.generation.sampling import Sampling
 from tutelage.tools import toolbox
@@ -19,7 +19,7 @@ _RUN: Mapping[str, Callable[[], Tool]] = {"calculator": toolbox.calculator, "pyt
 Calls = Sequence[ToolCall | BadCall]
 
 
-def answers_with_tools(subject: Examinee, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def answers_with_tools(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The answer after the calls has the right numbers, in order, and no others; of the calls, which were right as
     they were written.
     """
@@ -28,13 +28,13 @@ def answers_with_tools(subject: Examinee, rows: Sequence[Row], sampling: Samplin
     return Outcome("accuracy", hits, more={"valid_calls": _valid(dialogue.calls for dialogue in dialogues)})
 
 
-def answers_without(subject: Examinee, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def answers_without(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The same without any tool."""
     answers = subject.reply(rows, sampling)
     return Outcome("accuracy", [same_numbers(a.text, row["answer"]) for a, row in zip(answers, rows, strict=True)])
 
 
-def choices_of_tools(subject: Examinee, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def choices_of_tools(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The first turn calls the tools that are right, each once, and no others; `right_arguments`: with the right
     arguments too; `valid_calls`: of all calls, those that could be run as they were written.
     """
@@ -45,7 +45,7 @@ def choices_of_tools(subject: Examinee, rows: Sequence[Row], sampling: Sampling)
     return Outcome("right_tool", tools, more={"right_arguments": arguments, "valid_calls": _valid(turns)})
 
 
-def abstentions(subject: Examinee, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+def abstentions(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The first turn calls nothing, although tools are offered."""
     return Outcome("no_call_rate", [not calls for _, calls in subject.turns(rows, sampling)])
 

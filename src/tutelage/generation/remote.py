@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from tutelage.generation.memory import Memory
+from tutelage.generation.protocol import choices
 from tutelage.generation.sampling import Sampling
-from tutelage.generation.server import Connection, Server, choices
+from tutelage.generation.server import Connection, Server
 
-T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
 SEEDS = 2**31  # servers take signed, unsigned, short and long seeds: these all can
-
-
-class Question(Protocol[T_co]):
-    """Anything that a server is asked in one request."""
-
-    async def answer(self, connection: Connection) -> T_co:
-        """Ask it."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +28,6 @@ class Ask:
     count: int = 1
     name: str = ""
     stop_strings: Sequence[str] = ()
-
-    async def answer(self, connection: Connection) -> list[Answer]:
-        """`count` answers."""
-        body = await connection.post("chat/completions", self.payload(connection.server.model), f"prompt {self.name}")
-        usage = body.get("usage")
-        counted = usage.get("completion_tokens") if isinstance(usage, dict) and self.count == 1 else None
-        return [
-            Answer(choice["message"].get("content") or "", choice.get("finish_reason") or "length", counted)
-            for choice in choices(body, self.count, connection.server)
-        ]
 
     def payload(self, model: str) -> dict[str, Any]:
         """The body of the request; what would change nothing is left out, for a server that does not know it."""
@@ -74,23 +59,35 @@ class Answer:
 
 
 class RemoteEngine:
-    """Asks a server, with a bounded number of requests under way. What a reply is does not depend on the others."""
+    """Asks a server, with a bounded number of requests under way. What a reply is does not depend on the others.
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    With a `memory` no request is made twice.
+    """
+
+    def __init__(self, server: Server, memory: Memory | None = None) -> None:
+        self.server, self._memory = server, memory
         self.repeated: Counter[str] = Counter()  # requests made again, by reason
 
-    def answers(self, asks: Sequence[Question[T]]) -> Iterator[tuple[int, T]]:
+    def answers(self, asks: Sequence[Ask]) -> Iterator[tuple[int, list[Answer]]]:
         """The number of each request with its answers, as they arrive. Errors are those of `generation.server`."""
+        return self.each(asks, _answer)
+
+    def all(self, asks: Sequence[A], put: Callable[[Connection, A], Awaitable[B]]) -> list[B]:
+        """What `each` finds, in the order of the requests."""
+        found = dict(self.each(asks, put))
+        return [found[number] for number in range(len(asks))]
+
+    def each(self, asks: Sequence[A], put: Callable[[Connection, A], Awaitable[B]]) -> Iterator[tuple[int, B]]:
+        """The number of each request with what `put` makes of it, as they are done."""
         if not asks:
             return
         with asyncio.Runner() as runner:
-            connection = Connection(self.server)
+            connection = Connection(self.server, self._memory)
             tasks: list[asyncio.Task[None]] = []
-            done: asyncio.Queue[tuple[int, T] | Exception] = asyncio.Queue()
+            done: asyncio.Queue[tuple[int, B] | Exception] = asyncio.Queue()
             try:
                 runner.run(connection.check())
-                runner.run(_start(connection, asks, done, tasks))
+                runner.run(_start(connection, asks, put, done, tasks))
                 for _ in asks:
                     found = runner.run(done.get())
                     if isinstance(found, Exception):
@@ -103,8 +100,9 @@ class RemoteEngine:
 
 async def _start(
     connection: Connection,
-    asks: Sequence[Question[T]],
-    done: asyncio.Queue[tuple[int, T] | Exception],
+    asks: Sequence[A],
+    put: Callable[[Connection, A], Awaitable[B]],
+    done: asyncio.Queue[tuple[int, B] | Exception],
     tasks: list[asyncio.Task[None]],
 ) -> None:
     """As many workers as requests may be under way; they share one queue, and what goes wrong is put among the done."""
@@ -113,7 +111,7 @@ async def _start(
     async def work() -> None:
         for number, ask in waiting:
             try:
-                done.put_nowait((number, await ask.answer(connection)))
+                done.put_nowait((number, await put(connection, ask)))
             except Exception as error:
                 done.put_nowait(error)
                 return
@@ -126,3 +124,14 @@ async def _end(connection: Connection, tasks: Sequence[asyncio.Task[None]]) -> N
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await connection.close()
+
+
+async def _answer(connection: Connection, ask: Ask) -> list[Answer]:
+    payload = ask.payload(connection.server.model)
+    body = await connection.post("chat/completions", payload, f"prompt {ask.name}")
+    usage = body.get("usage")
+    counted = usage.get("completion_tokens") if isinstance(usage, dict) and ask.count == 1 else None
+    return [
+        Answer(choice["message"].get("content") or "", choice.get("finish_reason") or "length", counted)
+        for choice in choices(body, ask.count, connection.server)
+    ]

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 import httpx2
 
 from tutelage.errors import DataError, ResourceError, TutelageError
+from tutelage.generation.memory import Memory
 
 BUSY = {408, 429, 500, 502, 503, 504}
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds before a request is repeated; doubled each time
+NOT_DONE = {400, 404, 405, 422, 501}
 CONNECT_SECONDS = 10.0
 _SHOWN = 200  # characters of what a server says
 
@@ -37,10 +39,10 @@ class Server:
 
 
 class Connection:
-    """Asks one server. `repeated` counts requests made again, by reason."""
+    """Asks one server. `repeated` counts requests made again, by reason; what `memory` knows is not asked again."""
 
-    def __init__(self, server: Server) -> None:
-        self.server, self.repeated = server, Counter[str]()
+    def __init__(self, server: Server, memory: Memory | None = None) -> None:
+        self.server, self.repeated, self._memory = server, Counter[str](), memory
         key = _key(server.api_key_env)
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -67,13 +69,27 @@ class Connection:
             )
 
     async def post(self, path: str, payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-        """The answer to a request; errors call what was asked `name`."""
-        return self._body(await self._send("POST", path, payload), name)
+        """The answer to a request; errors call what was asked `name`. A path with `/` first is outside of `/v1`."""
+        known = None if self._memory is None else self._memory.get(path, payload)
+        if known is not None:
+            return known
+        body = self._body(await self._send("POST", path, payload), name)
+        if self._memory is not None:
+            self._memory.keep(path, payload, body)
+        return body
+
+    async def offered(self, path: str, payload: Mapping[str, Any], name: str) -> Mapping[str, Any] | str:
+        """As `post`; if the server does not do such a thing, its own words for that."""
+        response = await self._send("POST", path, payload)
+        if response.status_code in NOT_DONE:
+            return _said(response)
+        return self._body(response, name)
 
     async def _send(
         self, method: str, path: str, payload: Mapping[str, Any] | None, patient: bool = True
     ) -> httpx2.Response:
-        url, problem = f"{self.server.url.rstrip('/')}/{path}", ""
+        base = self.server.url.rstrip("/")
+        url, problem = f"{base.removesuffix('/v1') if path.startswith('/') else base}/{path.lstrip('/')}", ""
         for attempt in range(self.server.attempts):
             wait = min(FIRST_WAIT * 2**attempt, LONGEST_WAIT)
             try:
@@ -113,7 +129,7 @@ class Connection:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise _not_the_protocol(self.server, response.text)
+            raise not_the_protocol(self.server, response.text)
         return body
 
 
@@ -126,19 +142,6 @@ def _key(variable: str) -> str:
             hint="set it again, without line breaks or quotation marks around it",
         )
     return key
-
-
-def choices(body: Mapping[str, Any], count: int, server: Server) -> list[Mapping[str, Any]]:
-    """The `count` choices of an answer, each with a message of text. ResourceError if they are not there."""
-    found = body.get("choices")
-    if not isinstance(found, list) or len(found) != count or not all(map(_has_text, found)):
-        raise _not_the_protocol(server, str(dict(body)), f"asked for: choices with a message of text, {count} of them")
-    return list(found)
-
-
-def _has_text(choice: Any) -> bool:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    return isinstance(message, dict) and isinstance(message.get("content"), str | None)
 
 
 def _refusal(response: httpx2.Response, server: Server, name: str) -> TutelageError:
@@ -171,7 +174,8 @@ def _said(response: httpx2.Response) -> str:
     return str(words or response.text or response.reason_phrase).strip()[:_SHOWN]
 
 
-def _not_the_protocol(server: Server, text: str, more: str = "") -> ResourceError:
+def not_the_protocol(server: Server, text: str, more: str = "") -> ResourceError:
+    """What to say of an answer that is none."""
     return ResourceError(
         f"{server.url} answers, but not in the OpenAI protocol: {text[:_SHOWN]!r}" + (f"; {more}" if more else ""),
         hint="look at engine.url: it ends in /v1 with most servers",

@@ -25,7 +25,9 @@ STAGES: dict[str, StageSpec] = {
     ),
     "tokenizer": StageSpec(c.TokenizerConfig, {"": A.TOKENIZER}, "Make a tokenizer of a corpus."),
     "tokenize": StageSpec(c.TokenizeConfig, {"": A.TOKENS}, "Turn a corpus into training and validation tokens."),
-    "pretrain": StageSpec(c.PretrainConfig, {"": A.MODEL}, "Train a base model from random weights."),
+    "pretrain": StageSpec(
+        c.PretrainConfig, {"": A.MODEL}, "Train a base model, from random weights or on from another."
+    ),
     "stored": StageSpec(
         c.StoredConfig, {"": A.CONVERSATIONS}, "Take stored completions of served models as conversations."
     ),
@@ -33,6 +35,39 @@ STAGES: dict[str, StageSpec] = {
         c.ToolsConfig,
         {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
         "Write conversations with tool calls, and held-out items: generated, GSM8K, Seal-Tools.",
+    ),
+    "memory": StageSpec(
+        c.MemoryConfig,
+        {"drill": A.CONVERSATIONS, "conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations in which a user is to be remembered, and held-out items.",
+    ),
+    "persona": StageSpec(
+        c.PersonaConfig,
+        {"conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
+        "Write conversations that keep to persona cards, pairs under pressure, and held-out items.",
+    ),
+    "canaries": StageSpec(
+        c.CanariesConfig,
+        {"documents": A.DOCUMENTS, "tasks": A.TASKS},
+        "Plant random secrets in documents, to measure what a model keeps of them.",
+    ),
+    "privacy": StageSpec(
+        c.PrivacyConfig,
+        {"documents": A.DOCUMENTS, "conversations": A.CONVERSATIONS},
+        "Write documents with other values for private strings, and refusals to give any away.",
+    ),
+    "honesty": StageSpec(
+        c.HonestyConfig,
+        {"conversations": A.CONVERSATIONS, "tasks": A.TASKS},
+        "Write conversations in which a model owns to what it does not know, and held-out items.",
+    ),
+    "redteam": StageSpec(
+        c.RedteamConfig,
+        {"attempts": A.COMPLETIONS, "conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
+        "Attack a model with wrapped requests; successes become training data, kinds of attack are held out.",
+    ),
+    "probes": StageSpec(
+        c.ProbesConfig, {"": A.TASKS}, "Write the items on which toxicity and bias are measured, from files."
     ),
     "sft": StageSpec(c.SFTConfig, {"": A.MODEL}, "Fine-tune a model on conversations."),
     "distill": StageSpec(
@@ -52,6 +87,16 @@ STAGES: dict[str, StageSpec] = {
     ),
     "judge": StageSpec(
         c.JudgeConfig, {"": A.PREFERENCES}, "Compare replies by principles, with a probability for each label."
+    ),
+    "lessons": StageSpec(
+        c.LessonsConfig,
+        {"examples": A.CONVERSATIONS, "problems": A.PROMPTS, "tasks": A.TASKS},
+        "Write examples that teach a small model to make data, problems with answers, and held-out items.",
+    ),
+    "synthesize": StageSpec(
+        c.SynthesizeConfig,
+        {"": A.CONVERSATIONS},
+        "Let a model make data: questions and answers, worked problems, conversations, rewritings, instructions.",
     ),
     "reward": StageSpec(c.RewardConfig, {"": A.REWARD_MODEL}, "Train a reward model on preference pairs."),
     "ppo": StageSpec(c.PPOConfig, {"": A.MODEL}, "Reinforcement learning from rewards with a critic, leashed by KL."),

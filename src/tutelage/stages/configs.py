@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from tutelage.evaluation.report.claims import Claim
 from tutelage.run.artifacts import (
-    ArtifactType,
     CompletionsInput,
     ConversationsInput,
     CorpusInput,
@@ -16,8 +14,6 @@ from tutelage.run.artifacts import (
     ModelInput,
     PreferencesInput,
     PromptsInput,
-    ResultsInput,
-    Takes,
     TasksInput,
     TokenizerInput,
     TokensInput,
@@ -30,15 +26,26 @@ from tutelage.stages.alignment.settings import KTOConfig as KTOConfig
 from tutelage.stages.alignment.settings import ORPOConfig as ORPOConfig
 from tutelage.stages.alignment.settings import PPOConfig as PPOConfig
 from tutelage.stages.alignment.settings import RLOOConfig as RLOOConfig
+from tutelage.stages.companion.settings import MemoryConfig as MemoryConfig
+from tutelage.stages.companion.settings import PersonaConfig as PersonaConfig
 from tutelage.stages.constitutional.settings import ConstitutionConfig as ConstitutionConfig
 from tutelage.stages.constitutional.settings import JudgeConfig as JudgeConfig
 from tutelage.stages.constitutional.settings import ReviseConfig as ReviseConfig
 from tutelage.stages.distillation.settings import DistillConfig as DistillConfig
 from tutelage.stages.labelling.settings import PeopleSettings as PeopleSettings
+from tutelage.stages.replying.measuring import EvaluateConfig as EvaluateConfig
+from tutelage.stages.replying.measuring import ReportConfig as ReportConfig
 from tutelage.stages.replying.settings import ServerSettings as ServerSettings
 from tutelage.stages.replying.settings import StoredConfig as StoredConfig
 from tutelage.stages.replying.settings import ToolsConfig as ToolsConfig
 from tutelage.stages.replying.settings import ToolUsingConfig
+from tutelage.stages.safety.settings import HonestyConfig as HonestyConfig
+from tutelage.stages.safety.settings import ProbesConfig as ProbesConfig
+from tutelage.stages.safety.settings import RedteamConfig as RedteamConfig
+from tutelage.stages.secrecy.settings import CanariesConfig as CanariesConfig
+from tutelage.stages.secrecy.settings import PrivacyConfig as PrivacyConfig
+from tutelage.stages.synthesis.settings import LessonsConfig as LessonsConfig
+from tutelage.stages.synthesis.settings import SynthesizeConfig as SynthesizeConfig
 from tutelage.training.settings import FineTuneConfig, GradientConfig, LoopSettings, OptimizerSettings
 from tutelage.training.settings import ModelSettings as ModelSettings
 
@@ -172,11 +179,14 @@ class CurateConfig(StageConfig):
 
 
 class PretrainConfig(GradientConfig):
-    """Train a base model from random weights by next-token prediction."""
+    """Train a base model by next-token prediction: from random weights, or on from another model."""
 
     stage: Literal["pretrain"] = "pretrain"
     tokens: TokensInput = Field(description="Tokens to train and to validate on.")
     tokenizer: TokenizerInput = Field(description="The tokenizer the tokens were made with; published with the model.")
+    start: ModelInput | None = Field(
+        default=None, description="A model to go on from, with its shape, for example to adapt it to other text."
+    )
     model: ModelSettings = ModelSettings()
     context: int = Field(default=256, ge=2, description="Tokens in a row: the model's longest context.")
     epochs: float = Field(default=1.0, gt=0, description="Passes over the training tokens, if num_steps is not given.")
@@ -185,6 +195,12 @@ class PretrainConfig(GradientConfig):
     micro_batch_tokens: int = Field(default=8192, ge=2, description="Tokens in one forward; never changes a result.")
     validation_rows: int = Field(default=64, ge=1, description="Rows validated on the way; all at the end.")
     optimizer: OptimizerSettings = OptimizerSettings(kind="muon", learning_rate=0.01, muon_learning_rate=0.02)
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> PretrainConfig:
+        if self.start is not None and self.model != ModelSettings():
+            raise ValueError("`start` brings the shape of its model: leave `model` out")
+        return self
 
 
 class SFTConfig(FineTuneConfig):
@@ -250,39 +266,6 @@ class AtlasConfig(StageConfig):
     )
 
 
-AnyInput = Annotated[str, Takes(tuple(ArtifactType))]
-
-
-class ReportConfig(StageConfig):
-    """Put the whole run on one page: everything that led to the results and to the artifacts named here."""
-
-    stage: Literal["report"] = "report"
-    results: list[ResultsInput] = Field(
-        default_factory=list, description="Results to show: one stage's, or a list of them."
-    )
-    artifacts: list[AnyInput] = Field(
-        default_factory=list,
-        validate_default=True,
-        description="More artifacts whose making is to be described; all that led to them is.",
-    )
-    title: str = Field(default="", description="The page's title; the recipe's name without one.")
-    claims: list[Claim] | None = Field(
-        default=None, description="What the run is asked to show; without it, the claims of the whole lifecycle."
-    )
-
-    @field_validator("results", "artifacts", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @field_validator("artifacts")
-    @classmethod
-    def _not_about_nothing(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        if not value and not info.data.get("results"):
-            raise ValueError("a report needs `results` or `artifacts`: what is it to be about?")
-        return value
-
-
 class SampleConfig(ToolUsingConfig):
     """Draw several replies to every prompt."""
 
@@ -303,6 +286,9 @@ class SampleConfig(ToolUsingConfig):
     min_p: float = Field(default=0.0, ge=0, le=1, description="Rule out tokens below this share of the likeliest one.")
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         default=[], description="Texts that end a reply; they are not part of it."
+    )
+    guard: Literal["none", "pii"] = Field(
+        default="none", description="`pii` masks private strings that the prompt does not have, and counts them."
     )
     max_slots: int = Field(default=128, ge=1, description="Replies decoded at once; never changes a reply's numbers.")
     limit: int | None = Field(default=None, ge=1, description="Use only so many prompts.")
@@ -373,28 +359,3 @@ class RewardConfig(GradientConfig):
     centring: float = Field(default=0.01, ge=0, description="Weight of (r_chosen + r_rejected)².")
     loop: LoopSettings = LoopSettings(evaluate_every=100)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=1e-3, warmup_share=0.05)
-
-
-class EvaluateConfig(StageConfig):
-    """Put models through the same held-out items."""
-
-    stage: Literal["evaluate"] = "evaluate"
-    models: dict[str, ModelInput] = Field(default={}, description="Label → model.")
-    servers: dict[str, ServerSettings] = Field(default={}, description="Label → a model behind a server, beside them.")
-    tasks: TasksInput | None = Field(default=None, description="Held-out items.")
-    tokens: TokensInput | None = Field(default=None, description="Held-out text, for bits a byte.")
-    reference: str | None = Field(default=None, description="Label of the model that win rates and KL are against.")
-    teacher: str | None = Field(
-        default=None, description="Label of the model that the others learnt from; they are measured against it."
-    )
-    max_tokens: int = Field(default=80, ge=1, description="Longest reply.")
-    preference_temperature: float = Field(default=0.7, ge=0, description="Of replies compared; others are greedy.")
-    weights: dict[str, float] = Field(default={}, description="Other weights of criteria than the default.")
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
-
-    @model_validator(mode="after")
-    def _somebody_once(self) -> EvaluateConfig:
-        labels = [*self.models, *self.servers]
-        if not labels or len(set(labels)) < len(labels):
-            raise ValueError(f"name `models` or `servers`, each under a label of its own; these are {labels}")
-        return self

@@ -8,22 +8,25 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-import torch
-
 from tutelage.data.batches import make_batch
 from tutelage.data.shards import TokenShard, read_manifest
 from tutelage.data.streams import PretrainRows, SequentialRows
 from tutelage.errors import DataError, RecipeError
-from tutelage.evaluation.harness import Answer, Examinee, NotMeasured, Row, Subject
-from tutelage.evaluation.remote import RemoteSubject
-from tutelage.evaluation.statistics import Estimate, bootstrap_mean, paired_win_rate
+from tutelage.evaluation.beside_reference import cost_of_divergence, divergences, win_rates
+from tutelage.evaluation.canary_tasks import leaked
+from tutelage.evaluation.harness import Answer, Measured, Row, Subject, completions_of
+from tutelage.evaluation.remote_subject import RemoteSubject, Skipped
+from tutelage.evaluation.statistics import Estimate, bootstrap_mean
 from tutelage.evaluation.students import beside_teacher, speeds
 from tutelage.evaluation.tasks import FORMAT_TASKS, TASKS, Result, estimated, format_followed, proportion
-from tutelage.feedback.rubric import Rubric, is_evasive
+from tutelage.feedback.rubric import is_evasive
+from tutelage.generation.memory import Memory
+from tutelage.generation.remote import RemoteEngine
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.server import Server
 from tutelage.model.transformer import CausalLM
-from tutelage.run.stage import Inputs, StageRun
+from tutelage.run.artifacts import Artifact
+from tutelage.run.stage import Inputs, ProgressBar, StageRun
 from tutelage.sources.store import read_jsonl
 from tutelage.stages.configs import EvaluateConfig
 from tutelage.stages.models import check_tokens, open_model, run_dtype
@@ -35,91 +38,118 @@ SPEED_ROWS = 64  # enough to fill the engine's slots
 
 def run(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> None:
     """Write results.json and samples.json."""
-    dtype = run_dtype(config.precision, run)
-    subjects = [_subject(label, inputs, dtype, config) for label in config.models]
-    remote = [
-        RemoteSubject(label, Server(**settings.model_dump(exclude={"n"}))) for label, settings in config.servers.items()
-    ]
-    everybody: list[Examinee] = [*subjects, *remote]
+    own, remote = _subjects(config, inputs, run)
+    subjects: list[Measured] = [*own, *remote]
     tasks = _tasks(inputs)
-    rubric = rubric_of(config.weights)
     results: list[Result] = []
     judged: dict[str, list[Answer]] = {}
     shown: dict[str, list[Answer]] = {}
-    with run.progress("evaluate", len(everybody) * (sum(task in tasks for task in TASKS) + 1)) as bar:
-        for subject in everybody:
-            results += _measure(subject, tasks, config, bar, run.notes)
+    with run.progress("evaluate", len(subjects) * (sum(task in tasks for task in TASKS) + 1)) as bar:
+        for subject in subjects:
+            skipped = Skipped(subject.label)
+            results += _measure(subject, tasks, config, bar, skipped)
             if "tokens" in inputs and isinstance(subject, Subject):
                 check_tokens(inputs["tokens"], subject.tokenizer, inputs[f"models.{subject.label}"])
                 results += _held_out(subject.label, subject.model, inputs, run.seed)
-            sampled = Sampling(config.max_tokens, config.preference_temperature)
-            judged[subject.label] = subject.reply(tasks.get("preference", []), sampled)
-            shown[subject.label] = subject.reply(tasks.get("showcase", []), Sampling(config.max_tokens, 0.0))
+            sampled, greedy = Sampling(config.max_tokens, config.preference_temperature), Sampling(config.max_tokens, 0)
+            for task, sampling, found in (("preference", sampled, judged), ("showcase", greedy, shown)):
+                with skipped.if_not_offered(task):
+                    found[subject.label] = []
+                    found[subject.label] = subject.reply(tasks.get(task, []), sampling) if task in tasks else []
+            run.notes += skipped.notes
             bar.advance(1)
     if config.reference is not None:
-        results += _against(config.reference, judged, tasks.get("preference", []), rubric, run.seed)
-        results += _divergences(config.reference, subjects, judged, run.seed)
+        results += win_rates(config.reference, judged, tasks.get("preference", []), rubric_of(config.weights), run.seed)
+        results += divergences(config.reference, own, judged, run.seed)
         run.notes.extend(cost_of_divergence(config.reference, results))
     if config.teacher is not None:
-        teacher = next(subject for subject in subjects if subject.label == config.teacher)
-        replies = [answer.completion for answer in judged[config.teacher]]
-        results += beside_teacher(teacher, subjects, results, replies, run.seed)
-        _time(subjects, tasks.get("preference", []), config, run)
+        teacher = next(subject for subject in own if subject.label == config.teacher)
+        results += beside_teacher(teacher, own, results, completions_of(judged[config.teacher]), run.seed)
+        _time(own, tasks.get("preference", []), config, run)
+    run.notes += [*_left_out(config, remote, inputs), *(subject.repeated for subject in remote if subject.repeated)]
     _write(run, results, _side_by_side(tasks.get("showcase", []), shown))
     for row in results:
         run.metrics[f"{row['model']}/{row['task']}/{row['metric']}"] = row["value"]
 
 
-def _subject(label: str, inputs: Inputs, dtype: torch.dtype, config: EvaluateConfig) -> Subject:
-    for field, named in (("reference", config.reference), ("teacher", config.teacher)):
-        if named is not None and named not in config.models:
+def _subjects(config: EvaluateConfig, inputs: Inputs, run: StageRun) -> tuple[list[Subject], list[RemoteSubject]]:
+    """Models of ours, and those that servers have."""
+    known = [*config.models, *config.engines]
+    for field, named, labels in (("reference", config.reference, known), ("teacher", config.teacher, [*config.models])):
+        if named is not None and named not in labels:
             raise RecipeError(
-                f"{field}: {named!r} is not among models ({', '.join(config.models)})",
+                f"{field}: {named!r} is not among models ({', '.join(labels)})",
                 hint="name one of the labels under `models`",
             )
-    model, tokenizer = open_model(inputs[f"models.{label}"], dtype)
-    return Subject(label, model.eval(), tokenizer)
+    dtype = run_dtype(config.precision, run)
+    own = []
+    for label in config.models:
+        model, tokenizer = open_model(inputs[f"models.{label}"], dtype)
+        own.append(Subject(label, model.eval(), tokenizer))
+    remote: list[RemoteSubject] = []
+    for label, settings in config.engines.items():
+        memory = Memory(run.scratch / f"answers-{len(remote)}.jsonl")
+        if memory:
+            run.notes.append(f"{label}: went on after {len(memory)} answers")
+        server = Server(**settings.model_dump(exclude={"n"}))
+        remote.append(RemoteSubject(label, RemoteEngine(server, memory)))
+    return own, remote
+
+
+def _left_out(config: EvaluateConfig, remote: Sequence[RemoteSubject], inputs: Inputs) -> list[str]:
+    """What is not measured of a model that a server has, since its tokens or weights would be needed."""
+    missing = [
+        *(["bits a byte"] if "tokens" in inputs else []),
+        *(["KL from the reference"] if config.reference is not None else []),
+        *(["what it has of its teacher"] if config.teacher is not None else []),
+    ]
+    labels = ", ".join(subject.label for subject in remote)
+    return [f"{labels}: without {', '.join(missing)}, for which the weights are needed"] if remote and missing else []
 
 
 def _tasks(inputs: Inputs) -> dict[str, list[Row]]:
-    rows = (
-        sorted(read_jsonl(inputs["tasks"].path / "tasks.jsonl"), key=lambda row: str(row["task"]))
-        if "tasks" in inputs
-        else []
-    )
-    tasks: dict[str, list[Row]] = {task: list(group) for task, group in groupby(rows, key=lambda row: str(row["task"]))}
-    unknown = sorted(set(tasks) - set(TASKS) - {"preference", "showcase"})
+    given = [artifact for field, artifact in inputs.items() if field.partition(".")[0] == "tasks"]
+    for artifact in given:
+        _check_tasks(artifact)
+    rows = [row for artifact in given for row in read_jsonl(artifact.path / "tasks.jsonl")]
+    rows.sort(key=lambda row: str(row["task"]))
+    return {task: list(group) for task, group in groupby(rows, key=lambda row: str(row["task"]))}
+
+
+def _check_tasks(artifact: Artifact) -> None:
+    named = {str(row["task"]) for row in read_jsonl(artifact.path / "tasks.jsonl")}
+    unknown = sorted(named - set(TASKS) - {"preference", "showcase"})
     if unknown:
         raise DataError(
-            f"{inputs['tasks'].name}: no measure for the task {unknown[0]!r}",
+            f"{artifact.name}: no measure for the task {unknown[0]!r}",
             hint=f"known tasks: {', '.join([*TASKS, 'preference', 'showcase'])}",
         )
-    return tasks
 
 
 def _measure(
-    subject: Examinee, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: Any, notes: list[str]
+    subject: Measured, tasks: Mapping[str, Sequence[Row]], config: EvaluateConfig, bar: ProgressBar, skipped: Skipped
 ) -> list[Result]:
     """Every task's metric, how many refusals are bare, and the format of all chat replies together."""
-    results, formats = [], []
-    for task in TASKS:
-        if task not in tasks:
-            continue
-        bar.advance(1)
-        try:
+    results, formats, leaks = [], [], []
+    for task in [task for task in TASKS if task in tasks]:
+        outcome = None
+        with skipped.if_not_offered(task):
             outcome = TASKS[task](subject, tasks[task], Sampling(config.max_tokens, 0.0))
-        except NotMeasured as reason:
-            notes.append(f"{subject.label}: {task} is not measured: {reason}")
+        bar.advance(1)
+        if outcome is None:
             continue
         results.append(proportion(subject.label, task, outcome.metric, outcome.hits))
         results += [proportion(subject.label, task, metric, hits) for metric, hits in outcome.more.items() if hits]
+        results += [estimated(subject.label, task, metric, found) for metric, found in outcome.estimates.items()]
         if task in FORMAT_TASKS:
             formats += [format_followed(answer) for answer in outcome.answers or []]
+            leaks += leaked(outcome.answers or [], tasks[task])
         if task == "harmful":
             evasive = [is_evasive(answer.text) for answer in outcome.answers or []]
             results.append(proportion(subject.label, task, "evasive", evasive))
     if formats:
         results.append(proportion(subject.label, "format", "followed", formats))
+        results.append(proportion(subject.label, "format", "pii_rate", leaks))
     return results
 
 
@@ -135,56 +165,6 @@ def _held_out(label: str, model: CausalLM, inputs: Inputs, seed: int) -> list[Re
     scale = len(losses) / math.log(2) / shard.num_bytes
     bits = Estimate(nats.value * scale, nats.ci_low * scale, nats.ci_high * scale, len(losses))
     return [estimated(label, "heldout", "bits_per_byte", bits)]
-
-
-def _divergences(
-    reference: str, subjects: Sequence[Subject], judged: Mapping[str, Sequence[Answer]], seed: int
-) -> list[Result]:
-    """KL(model ‖ reference) in nats a reply, estimated on the model's own sampled replies."""
-    base = next(subject for subject in subjects if subject.label == reference)
-    results = []
-    for subject in subjects:
-        completions = [answer.completion for answer in judged[subject.label]]
-        if subject is base or not completions:
-            continue
-        gaps = [a - b for a, b in zip(subject.logprobs(completions), base.logprobs(completions), strict=True)]
-        results.append(estimated(subject.label, "kl", "nats", bootstrap_mean(gaps, seed=seed)))
-    return results
-
-
-def cost_of_divergence(reference: str, results: Sequence[Result]) -> list[str]:
-    """What each model's distance from the reference cost it in facts, in words."""
-    value = {(row["model"], row["task"]): row["value"] for row in results}
-    notes = []
-    for model in (row["model"] for row in results if row["task"] == "kl"):
-        costs = [
-            f"{words} {value[reference, task]:.1%} → {value[model, task]:.1%}"
-            for task, words in (("completion_facts", "facts by completion"), ("chat_facts", "facts in chat"))
-            if (reference, task) in value and (model, task) in value
-        ]
-        if costs:
-            notes.append(f"{model}: {value[model, 'kl']:.2f} nats a reply from {reference}; {', '.join(costs)}")
-    return notes
-
-
-def _against(
-    reference: str, judged: Mapping[str, Sequence[Answer]], rows: Sequence[Row], rubric: Rubric, seed: int
-) -> list[Result]:
-    """Win rate by the hidden rubric against the reference on the same prompts, and the rubric's mean score."""
-    if not rows:
-        return []
-    scores = {
-        label: [
-            rubric.judge(row, answer.text, answer.finished).score for row, answer in zip(rows, answers, strict=True)
-        ]
-        for label, answers in judged.items()
-    }
-    results = []
-    for label, ours in scores.items():
-        win = paired_win_rate(ours, scores[reference])
-        results.append(estimated(label, "preference", "win_rate", win))
-        results.append(estimated(label, "preference", "rubric_score", bootstrap_mean(ours, seed=seed)))
-    return results
 
 
 def _time(subjects: Sequence[Subject], rows: Sequence[Row], config: EvaluateConfig, run: StageRun) -> None:
@@ -203,6 +183,7 @@ def _side_by_side(rows: Sequence[Row], shown: Mapping[str, Sequence[Answer]]) ->
             "replies": {
                 label: {"text": answers[number].text, "finish_reason": "stop" if answers[number].finished else "length"}
                 for label, answers in shown.items()
+                if answers
             },
         }
         for number, row in enumerate(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,6 +49,15 @@ def open_trainable(
     if lora is not None:
         add_adapter(model, Adapter(lora.rank, lora.alpha, lora.target_modules, artifact.name), seed)
     return model, tokenizer
+
+
+def lengthen(model: CausalLM, context: int | None, notes: list[str]) -> int:
+    """The tokens of a row; a model made for fewer is lengthened: rotary positions need no new weights."""
+    longest = model.config.max_position_embeddings
+    if context is not None and context > longest:
+        model.config = replace(model.config, max_position_embeddings=context)
+        notes.append(f"the context grows from {longest} to {context} tokens; what lies beyond {longest} is learnt here")
+    return context or longest
 
 
 def open_reference(inputs: Inputs, tokenizer: TextTokenizer, dtype: torch.dtype) -> CausalLM:

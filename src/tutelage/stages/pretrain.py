@@ -1,4 +1,4 @@
-"""Pretraining: next-token prediction over packed documents, from random weights."""
+"""Pretraining: next-token prediction over packed documents, from random weights or on from another model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.stages.configs import ModelSettings, PretrainConfig
-from tutelage.stages.models import check_tokens, publish_model, run_dtype
+from tutelage.stages.models import check_tokens, lengthen, open_model, publish_model, run_dtype
 from tutelage.training.loop import fit
 from tutelage.training.source import IndexedSource
 
@@ -34,8 +34,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
     check_tokens(inputs["tokens"], tokenizer, inputs["tokenizer"])
     tokens = inputs["tokens"].path
     manifest = read_manifest(tokens)
-    shape = model_config(config.model, tokenizer.vocab_size, config.context)
-    model = initialise(CausalLM(shape, dtype), run.seed, config.model.embedding_std)
+    model = _begin(config, inputs, tokenizer, dtype, run)
     run.metrics["num_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     train, validation = TokenShard(tokens, "train"), TokenShard(tokens, "validation")
     rows: RowSource
@@ -52,6 +51,19 @@ def run(config: PretrainConfig, inputs: Inputs, run: StageRun) -> None:
     fit(model, source, next_token_step, config.optimizer, config.loop, run, world=world, evaluate=evaluate,
         tokens=lambda batch: batch.num_tokens, description="pretrain")  # fmt: skip
     publish_model(model, tokenizer, run.directory, world)
+
+
+def _begin(
+    config: PretrainConfig, inputs: Inputs, tokenizer: TextTokenizer, dtype: torch.dtype, run: StageRun
+) -> CausalLM:
+    """Random weights, or those of `start`, which must know the same tokens."""
+    if "start" not in inputs:
+        shape = model_config(config.model, tokenizer.vocab_size, config.context)
+        return initialise(CausalLM(shape, dtype), run.seed, config.model.embedding_std)
+    model, own = open_model(inputs["start"], dtype)
+    check_tokens(inputs["tokens"], own, inputs["start"])
+    lengthen(model, config.context, run.notes)
+    return model
 
 
 def model_config(settings: ModelSettings, vocab_size: int, context: int) -> ModelConfig:

@@ -10,8 +10,9 @@ from typing import Any
 from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.claims import DEFAULT_CLAIMS
 from tutelage.evaluation.report.facts import InputFact, gather
-from tutelage.evaluation.report.judge import judge
+from tutelage.evaluation.report.judge import Verdict, judge
 from tutelage.evaluation.report.page import Report, as_json, render
+from tutelage.evaluation.report.parts import verdicts_of
 from tutelage.evaluation.report.text import clean
 from tutelage.run.artifacts import Artifact
 from tutelage.run.stage import Inputs, StageRun
@@ -24,7 +25,8 @@ def run(config: ReportConfig, inputs: Inputs, run: StageRun) -> None:
     tables = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "results"]
     results = _rows(tables, "results.json")
     claims = DEFAULT_CLAIMS if config.claims is None else config.claims
-    verdicts = judge(claims, results, facts.stages)
+    parts = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "reports"]
+    verdicts = [*judge(claims, results, facts.stages), *(verdict for part in parts for verdict in _verdicts(part))]
     title = config.title or str(facts.recipe.get("name") or run.directory.parent.name)
     given = [InputFact(field, artifact.name, artifact.fingerprint) for field, artifact in inputs.items()]
     report = Report(title, facts, results, _rows(tables, "samples.json"), verdicts, run.name, given)
@@ -37,17 +39,32 @@ def run(config: ReportConfig, inputs: Inputs, run: StageRun) -> None:
     run.notes += [clean(f"not met: {v.claim} ({v.measure})") for v in asked if not v.met]
 
 
+def _verdicts(report: Artifact) -> list[Verdict]:
+    try:
+        return verdicts_of(_json(report, "report.json"))
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{report.path / 'report.json'}: not a report of this version", hint=f"--from {report.name}"
+        ) from error
+
+
 def _rows(tables: Iterable[Artifact], file: str) -> Sequence[Mapping[str, Any]]:
     return [row for artifact in tables for row in _read(artifact, file)]
 
 
 def _read(artifact: Artifact, file: str) -> list[Mapping[str, Any]]:
+    rows = _json(artifact, file)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ArtifactError(
+            f"{artifact.path / file}: expected a list of objects", hint="see docs/architecture.md, Results"
+        )
+    return rows
+
+
+def _json(artifact: Artifact, file: str) -> Any:
     path: Path = artifact.path / file
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         stage = artifact.name.split(".")[0]
         raise ArtifactError(f"{path}: cannot be read: {error}", hint=f"run {stage} again: --from {stage}") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ArtifactError(f"{path}: expected a list of objects", hint="see docs/architecture.md, Results")
-    return rows

@@ -24,6 +24,7 @@ from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.alignment.answers import answers_of
 from tutelage.stages.configs import SampleConfig, ServerSettings
 from tutelage.stages.models import open_model, run_dtype
+from tutelage.stages.replying.guarding import guarded
 from tutelage.stages.replying.inputs import tools_of
 from tutelage.tools.calls import BadCall, ToolCall
 from tutelage.tools.toolbox import Toolbox
@@ -59,6 +60,8 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
         replies = _decoded(config, sampling, prompts, inputs, run)
     else:
         replies = _asked(config, config.engine, sampling, prompts, run)
+    if config.guard == "pii":
+        replies = _guarded(replies, prompts, config.num_replies, run)
     model = inputs["model"].name if "model" in inputs else config.engine.model if config.engine else ""
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -85,6 +88,18 @@ def run(config: SampleConfig, inputs: Inputs, run: StageRun) -> None:
         run.notes.append(
             f"only {run.metrics['finished']:.0%} of the replies end within max_tokens = {config.max_tokens}"
         )
+
+
+def _guarded(replies: Sequence[Said], prompts: Prompts, num_replies: int, run: StageRun) -> list[Said]:
+    """The replies with their private strings masked; how many there were is a metric."""
+    clean, counts = [], []
+    for index, reply in enumerate(replies):
+        text, turns, count = guarded(reply.text, reply.turns, prompts[index // num_replies]["messages"])
+        clean.append(reply._replace(text=text, turns=turns))
+        counts.append(count)
+    run.metrics["pii/masked"] = sum(counts)
+    run.metrics["pii/rate"] = sum(map(bool, counts)) / len(counts)
+    return clean
 
 
 def _decoded(config: SampleConfig, sampling: Sampling, prompts: Prompts, inputs: Inputs, run: StageRun) -> list[Said]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,12 +15,11 @@ from tutelage.data.streams import PretrainRows
 from tutelage.data.template import Rendered
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError
-from tutelage.model.transformer import CausalLM
 from tutelage.parallel.shard import shard
 from tutelage.parallel.world import world_from_environment
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.stages.configs import SFTConfig
-from tutelage.stages.models import check_tokens, open_trainable, publish_model, run_dtype
+from tutelage.stages.models import check_tokens, lengthen, open_trainable, publish_model, run_dtype
 from tutelage.stages.pretrain import in_micro_batches, next_token_step, summed_loss
 from tutelage.stages.replying.inputs import conversations_of
 from tutelage.training.loop import fit
@@ -35,7 +33,7 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     world = world_from_environment()
     dtype = run_dtype(config.precision, run, world)
     model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
-    context = _lengthen(model, config.context, run.notes)
+    context = lengthen(model, config.context, run.notes)
     rendered = render_set(tokenizer, conversations_of(inputs), context)
     run.notes.extend(rendered.notes(context))
     train, held_out = split(rendered.rows, config.validation_share, run.seed)
@@ -55,15 +53,6 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     fit(model, source, next_token_step, config.optimizer, config.loop, run, world=world,
         evaluate=evaluate if held_out else None, tokens=lambda batch: batch.num_tokens, description="sft")  # fmt: skip
     publish_model(model, tokenizer, run.directory, world)
-
-
-def _lengthen(model: CausalLM, context: int | None, notes: list[str]) -> int:
-    """The tokens of a row; a model made for fewer is lengthened: rotary positions need no new weights."""
-    longest = model.config.max_position_embeddings
-    if context is not None and context > longest:
-        model.config = replace(model.config, max_position_embeddings=context)
-        notes.append(f"the context grows from {longest} to {context} tokens; what lies beyond {longest} is learnt here")
-    return context or longest
 
 
 def split(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], list[Row]]:

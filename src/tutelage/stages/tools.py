@@ -17,6 +17,7 @@ from tutelage.sources.records import records
 from tutelage.sources.rows import ProblemLog, RowRefused, problem_log
 from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.configs import ToolsConfig
+from tutelage.stages.replying.inputs import words_of
 
 Row = dict[str, Any]
 
@@ -29,7 +30,7 @@ def run(config: ToolsConfig, inputs: Inputs, run: StageRun) -> None:
         learnt += arithmetic.conversations(config.arithmetic, config.digits, config.unaided_share, run.seed)
         held += arithmetic.items(config.items, config.digits, run.seed)
     if config.functions:
-        learnt += functions.conversations(config.functions, config.most_others, run.seed)
+        learnt += functions.conversations(config.functions, config.most_others, words_of(inputs), run.seed)
         held += functions.items(config.items, config.most_others, run.seed)
     if "plain" in inputs:
         rows = list(read_jsonl(inputs["plain"].path / "conversations.jsonl"))

@@ -11,6 +11,8 @@ from typing import Any
 from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
 from tutelage.generation.sampling import Sampling
+from tutelage.memory.notes import with_notes
+from tutelage.talk.guarded import GuardedSpeech
 from tutelage.talk.speaker import Speaker
 from tutelage.talk.stream import Speech
 from tutelage.talk.tool_speech import ToolSpeech
@@ -53,12 +55,15 @@ class Session:
         seed: int = 0,
         system: str | None = None,
         toolbox: Toolbox | None = None,
+        guard: bool = False,
     ) -> None:
         self.speaker = speaker
+        self.guard = guard
         self.toolbox = toolbox
         self.sampling = sampling
         self.seed = seed
         self.system: str | None = None
+        self.notes: tuple[str, ...] = ()  # of earlier sessions; they stand in the system message
         self.turns: tuple[Turn, ...] = ()
         self._num_replies = 0
         self.instruct(system)
@@ -104,6 +109,15 @@ class Session:
         self._check(self._ids((*self.turns, Turn("user", "")), system), system)
         self.system = system
 
+    def carry(self, notes: Sequence[str]) -> None:
+        """Set the notes of earlier sessions. Raises DataError if they have no room."""
+        before, self.notes = self.notes, tuple(notes)
+        try:
+            self.instruct(self.system)
+        except DataError:
+            self.notes = before
+            raise
+
     def heat(self, temperature: float) -> None:
         """Set the temperature of the replies to come."""
         self.sampling = replace(self.sampling, temperature=temperature)
@@ -119,16 +133,20 @@ class Session:
     @property
     def num_tokens(self) -> int:
         """Length of the conversation so far."""
-        return len(self._ids(self.turns, self.system)) if self.turns or self.system else 0
+        return len(self._ids(self.turns, self.system)) if self.turns or self.system or self.notes else 0
 
     def _begin(self, turns: tuple[Turn, ...]) -> Exchange:
         ids = self._ids(turns, self.system)
         self._check(ids, None)
         self._num_replies += 1
         seed = (self.seed << 32) | self._num_replies  # every reply has its own random numbers, a retry too
+        speech = Speech(self.speaker, ids, self.sampling, seed)
         if self.toolbox is not None:
-            return Exchange(turns, ToolSpeech(self.speaker, ids, self.sampling, seed, self.toolbox))
-        return Exchange(turns, Speech(self.speaker, ids, self.sampling, seed))
+            speech = ToolSpeech(self.speaker, ids, self.sampling, seed, self.toolbox)
+        if self.guard:
+            before = [turn.to_message() for turn in self._with_system(turns, self.system)]
+            speech = GuardedSpeech(speech, before)
+        return Exchange(turns, speech)
 
     def _last_question(self) -> int:
         return max(place for place, turn in enumerate(self.turns) if turn.role == "user")
@@ -150,6 +168,6 @@ class Session:
         messages = [replace(turn, cut=False).to_message() for turn in self._with_system(turns, system)]
         return prompt_ids(self.speaker.tokenizer, messages, self.toolbox.definitions if self.toolbox else None)
 
-    @staticmethod
-    def _with_system(turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
-        return turns if system is None else (Turn("system", system), *turns)
+    def _with_system(self, turns: tuple[Turn, ...], system: str | None) -> tuple[Turn, ...]:
+        carried = with_notes(system, self.notes)
+        return turns if carried is None else (Turn("system", carried), *turns)

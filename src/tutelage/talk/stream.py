@@ -19,8 +19,10 @@ class Speech:
     """A reply that is being drawn: iterate over its pieces; `text` is what has come so far.
 
     `ended` says how it ended: by itself, at `max_tokens`, at the end of the context, or cut by the listener (and with
-    tools: after more rounds of calls than are allowed).
+    tools: after more rounds of calls than are allowed). `leaks` counts the private strings that a guard masked.
     """
+
+    leaks = 0
 
     def __init__(self, speaker: Speaker, prompt_ids: Sequence[int], sampling: Sampling, seed: int) -> None:
         self._speaker = speaker

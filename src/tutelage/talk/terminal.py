@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tutelage.errors import DataError, TutelageError
 from tutelage.run.words import did_you_mean
+from tutelage.talk.remembering import Remembering
 from tutelage.talk.session import Exchange, Session
 from tutelage.talk.stream import Ending, speak
 from tutelage.talk.text import one_line, visible
@@ -28,6 +29,8 @@ HELP = {
     "/retry": "another reply to the last message",
     "/system TEXT": "set the system message; without TEXT: remove it",
     "/temperature X": "0 takes the likeliest word, 1 draws as the model would",
+    "/memory": "what is remembered of you (with --memory)",
+    "/forget TEXT": "strike every note that holds TEXT, from the file too (with --memory)",
     "/save FILE": "append the conversation to FILE as a JSON line",
     "/quit": "leave (also Ctrl-D, or Ctrl-C at the prompt)",
 }
@@ -37,8 +40,9 @@ _HINTS = "Ctrl-C stops a reply. A line that begins with // is sent with one slas
 class Commands:
     """What lines that begin with `/` do to a session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, memory: Remembering | None = None) -> None:
         self.session = session
+        self.memory = memory
         self.actions: dict[str, Callable[[str], Answer]] = {
             "/help": self._help,
             "/clear": self._clear,
@@ -46,6 +50,8 @@ class Commands:
             "/retry": lambda text: self.session.retry(),
             "/system": self._system,
             "/temperature": self._temperature,
+            "/memory": lambda text: self._remembering().shown(),
+            "/forget": lambda text: self._remembering().forget(text),
             "/save": self._save,
             "/quit": lambda text: None,
         }
@@ -85,6 +91,11 @@ class Commands:
                 return f"temperature {value:g}"
         raise DataError(f"/temperature {text}: expected a number, 0 or more", hint="for example /temperature 0.7")
 
+    def _remembering(self) -> Remembering:
+        if self.memory is None:
+            raise DataError("this chat remembers nothing", hint="begin it with --memory FILE")
+        return self.memory
+
     def _save(self, text: str) -> Answer:
         if not text:
             raise DataError("/save: no file named", hint="for example /save chat.jsonl")
@@ -100,9 +111,11 @@ class Commands:
 class Chat:
     """The loop of an interactive chat."""
 
-    def __init__(self, session: Session, console: Console, complain: Complain) -> None:
+    def __init__(
+        self, session: Session, console: Console, complain: Complain, memory: Remembering | None = None
+    ) -> None:
         self.session = session
-        self.commands = Commands(session)
+        self.commands = Commands(session, memory)
         self.console = console
         self.complain = complain
 
@@ -140,6 +153,8 @@ class Chat:
             remark = "an empty reply"
         if remark:
             self.note(remark)
+        if exchange.speech.leaks:
+            self.note(f"{exchange.speech.leaks} private strings were masked")
 
     def note(self, text: str) -> None:
         """A remark of the program, told apart from the model's words by its style and brackets."""
@@ -167,13 +182,20 @@ def write_now(text: str) -> None:
     sys.stdout.flush()
 
 
-def converse(session: Session, lines: Iterable[str], out: TextIO, err: TextIO, complain: Complain) -> bool:
+def converse(
+    session: Session,
+    lines: Iterable[str],
+    out: TextIO,
+    err: TextIO,
+    complain: Complain,
+    memory: Remembering | None = None,
+) -> bool:
     r"""For scripts: the reply to every line of input as one line of output, line breaks as `\n`.
 
     Commands work and say what they did on `err`. An empty or refused line gives an empty line, so that lines still
     match; returns whether any was refused.
     """
-    commands = Commands(session)
+    commands = Commands(session, memory)
     refused = False
     for line in lines:
         text = line.rstrip("\r\n")

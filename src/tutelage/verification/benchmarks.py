@@ -17,7 +17,7 @@ from tutelage.run.machine import describe_hardware
 from tutelage.run.words import did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-_SHARED = {"sides", "trainers", "llama", "rollouts", "hh"}  # modules that rows import
+_SHARED = {"trainers", "rollouts", "hh", "load", "peer"}  # modules that rows import
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
@@ -39,7 +39,7 @@ def benchmark_rows(name: str, wanted: Sequence[str]) -> list[Path]:
         raise ResourceError(
             "the benchmarks are not installed", hint="run `tutelage bench` in a checkout of the project"
         )
-    names = sorted(path.name for path in root.iterdir() if (path / "sides.py").is_file())
+    names = sorted(path.name for path in root.iterdir() if any(path.glob("*.py")))
     if name not in names:
         raise RecipeError(f"there is no benchmark {name!r}; {did_you_mean(name, names)}")
     scripts = {path.stem: path for path in sorted((root / name).glob("*.py")) if path.stem not in _SHARED}
@@ -59,7 +59,8 @@ def run_row(
     """
     python = peers_python(show)
     command = [str(python), str(script), "--rounds", str(rounds), "--threads", str(threads), *["--quick"] * quick]
-    path = os.pathsep.join(str(folder) for folder in (*row_packages(script, python, show), CHECKOUT / "src"))
+    folders = (*row_packages(script, python, show), CHECKOUT / "src", CHECKOUT / "benchmarks")
+    path = os.pathsep.join(map(str, folders))
     environment = {**os.environ, **_QUIET, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": path}
     rows = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

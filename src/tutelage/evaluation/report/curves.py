@@ -47,10 +47,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A few lines on one scale."""
+    """A few lines on one scale; `across` is what is counted from left to right."""
 
     title: str
     lines: Sequence[Line]
+    across: str = "step"
 
 
 def broken(points: Sequence[Point]) -> list[Point]:
@@ -99,11 +100,11 @@ def line_chart(chart: Chart) -> str:
     words = [line.label for line in lines] if len(lines) > 1 else []
     room = 10 + max(46.0, *(text_width(word, 11) for word in words), 46.0)
     scale = _Scale((min(steps), max(steps)), min(finite, default=0.0), max(finite, default=1.0), WIDTH - room)
-    parts = _axes(scale, lines[0].metric)
+    parts = _axes(scale, lines[0].metric, chart.across)
     for index, line in enumerate(lines):
         parts += _curve(scale, line, index)
     parts += _ends(scale, lines)
-    return document(WIDTH, HEIGHT, chart.title, _in_words(lines), *parts, cls="chart")
+    return document(WIDTH, HEIGHT, chart.title, _in_words(lines, chart.across), *parts, cls="chart")
 
 
 class _Scale:
@@ -143,7 +144,7 @@ def tick_label(metric: str, tick: float, ticks: Sequence[float]) -> str:
     return f"{shown}{THIN}%" if is_share(metric) else shown
 
 
-def _axes(scale: _Scale, metric: str) -> list[str]:
+def _axes(scale: _Scale, metric: str, across: str) -> list[str]:
     right = scale.right
     parts = []
     for tick in scale.ticks:
@@ -151,7 +152,7 @@ def _axes(scale: _Scale, metric: str) -> list[str]:
         parts.append(tag("line", cls="grid", x1=LEFT, x2=right, y1=y, y2=y))
         parts.append(tag("text", text=tick_label(metric, tick, scale.ticks), x=LEFT - 6, y=y + 4, text_anchor="end"))
     base = HEIGHT - 8
-    parts.append(tag("text", text=f"step {count(scale.first)}", x=LEFT, y=base))
+    parts.append(tag("text", text=f"{across} {count(scale.first)}", x=LEFT, y=base))
     parts.append(tag("text", text=count(scale.last), x=right, y=base, text_anchor="end"))
     return parts
 
@@ -206,13 +207,13 @@ def _ends(scale: _Scale, lines: Sequence[Line]) -> list[str]:
     return parts
 
 
-def _in_words(lines: Sequence[Line]) -> str:
+def _in_words(lines: Sequence[Line], across: str) -> str:
     sentences = []
     for line in lines:
         first, last = line.points[0], line.points[-1]
         sentences.append(
-            f"{line.label}: {quantity(line.metric, first[1])} at step {count(first[0])},"
-            f" {quantity(line.metric, last[1])} at step {count(last[0])}"
+            f"{line.label}: {quantity(line.metric, first[1])} at {across} {count(first[0])},"
+            f" {quantity(line.metric, last[1])} at {across} {count(last[0])}"
             + (f", {len(broken(line.points))} values not finite" if broken(line.points) else "")
         )
     return ". ".join(sentences) + "."

@@ -1,8 +1,8 @@
 """Many little tools with definitions of their own, some of which are never learnt: the right one is to be found by
 reading, with the arguments under the names that its definition gives them.
 
-A tool is a verb and a thing (`book_ferry`). Things are held out, with all their tools. A share of the learnt things are
-made-up words, so that names must be copied, not known.
+A tool is a verb and a thing (`book_ferry`). Things are held out, with all their tools. Most of the things and values to
+learn from are words of all kinds and made-up ones, so that they must be copied, not known.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any
 
 from tutelage.sources.atlas.grammar import expand
 from tutelage.sources.practice.rows import Row, conversation, is_held_out, item, row_hash
+from tutelage.sources.practice.words import Words
 from tutelage.tools.calls import ToolCall
 
 HELD_OUT_SHARE = 0.25  # of the things
-_SYLLABLES = ("ba", "ki", "lo", "mer", "nu", "pa", "ri", "sol", "ta", "vim", "zor", "fen", "gal", "hin", "dro", "tes")
+MADE_UP_SHARE = 0.75  # of things, to learn from
+_KNOWN_SLOTS = {"day"}  # whose values are few
 
 
 @cache
@@ -54,10 +56,10 @@ class Practised:
         function = {"name": self.name, "description": description, "parameters": parameters}
         return {"type": "function", "function": function}
 
-    def use(self, rng: random.Random) -> tuple[str, ToolCall, str, str]:
-        """What somebody asks, the call that it needs, a result, and the answer after it."""
+    def use(self, rng: random.Random, words: Words | None = None) -> tuple[str, ToolCall, str, str]:
+        """What somebody asks, the call that it needs, a result, and the answer; half of the values are `words`."""
         entry = tables()["verbs"][self.verb]
-        values = {slot: _value(slot, kind, rng) for slot, kind in entry["takes"].items()}
+        values = {slot: _value(slot, kind, rng, words) for slot, kind in entry["takes"].items()}
         context = {"o": self.thing, **{slot: str(value) for slot, value in values.items()}}
         result = entry["gives"] if isinstance(entry["gives"], str) else str(rng.randint(2, 99))
         request = expand(rng.choice(entry["asked"]), context, rng)
@@ -65,8 +67,12 @@ class Practised:
         return request, ToolCall(self.name, {self.names[slot]: value for slot, value in values.items()}), result, answer
 
 
-def _value(slot: str, kind: str, rng: random.Random) -> Any:
-    return rng.randint(2, 999) if kind == "integer" else rng.choice(tables()["values"][slot])
+def _value(slot: str, kind: str, rng: random.Random, words: Words | None) -> Any:
+    if kind == "integer":
+        return rng.randint(2, 999)
+    if words is not None and slot not in _KNOWN_SLOTS and rng.random() < 0.5:
+        return words.draw(rng)
+    return rng.choice(tables()["values"][slot])
 
 
 def practised(verb: str, thing: str) -> Practised:
@@ -80,10 +86,6 @@ def practised(verb: str, thing: str) -> Practised:
 def things(held_out: bool) -> list[str]:
     """The things of one side."""
     return [thing for thing in tables()["things"] if is_held_out(thing, HELD_OUT_SHARE) == held_out]
-
-
-def _made_up(rng: random.Random) -> str:
-    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(2, 3)))
 
 
 def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int) -> list[Practised]:
@@ -101,25 +103,25 @@ def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int
     return offered
 
 
-def _draw(rng: random.Random, pool: Sequence[str], made_up_share: float) -> Practised:
-    thing = _made_up(rng) if rng.random() < made_up_share else rng.choice(pool)
+def _draw(rng: random.Random, pool: Sequence[str], words: Words | None = None) -> Practised:
+    thing = rng.choice(pool) if words is None or rng.random() > MADE_UP_SHARE else words.draw(rng).lower()
     return practised(rng.choice(list(tables()["verbs"])), thing)
 
 
-def conversations(count: int, most_others: int, seed: int) -> Iterator[Row]:
+def conversations(count: int, most_others: int, words: Words, seed: int) -> Iterator[Row]:
     """Requests with the right tool among others, two requests at once, and some for which no tool is there."""
     rng = random.Random(f"{seed}/functions")
     pool = things(held_out=False)
     for _ in range(count):
-        wanted = _draw(rng, pool, 0.5)
+        wanted = _draw(rng, pool, words)
         offered = _offer(rng, wanted, pool, most_others)
-        request, call, result, answer = wanted.use(rng)
+        request, call, result, answer = wanted.use(rng, words)
         shape = rng.random()
         if shape < 0.7:
             yield conversation(request, [([call], [result])], answer, _definitions(offered), "function")
         elif shape < 0.85:
             second = rng.choice(offered)
-            asked, other, given, said = second.use(rng)
+            asked, other, given, said = second.use(rng, words)
             rounds = [([call, other], [result, given])]
             yield conversation(f"{request} {asked}", rounds, f"{answer} {said}", _definitions(offered), "functions")
         else:
@@ -139,7 +141,7 @@ def items(count: int, most_others: int, seed: int) -> list[Row]:
     for held_out, task in ((True, "tool_choice_unseen"), (False, "tool_choice")):
         pool = things(held_out)
         while sum(row["task"] == task for row in found.values()) < count:
-            wanted = _draw(rng, pool, 0.0)
+            wanted = _draw(rng, pool)
             offered = _offer(rng, wanted, pool, most_others)
             request, call, _, _ = wanted.use(rng)
             row = item(task, wanted.verb, request, tools=_definitions(offered), calls=[call])
@@ -154,7 +156,7 @@ def items(count: int, most_others: int, seed: int) -> list[Row]:
 def offer_for_plain(rng: random.Random, most: int) -> list[dict[str, Any]]:
     """Tools that are there while something else is asked."""
     pool = things(held_out=False)
-    return _definitions(_offer(rng, _draw(rng, pool, 0.3), pool, most))
+    return _definitions(_offer(rng, _draw(rng, pool), pool, most))
 
 
 def plain_rows(rows: Sequence[Row], share: float, most_others: int, seed: int) -> tuple[list[Row], list[Row]]:

@@ -1,9 +1,9 @@
-"""Answers of a server, kept as they arrive: a killed stage asks only for what is missing."""
+"""Answers kept as they arrive, of a server or a model of ours: a killed stage asks only for what is missing."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +17,25 @@ ANSWERS = "answers.jsonl"
 def answers_of(
     engine: RemoteEngine, asks: Sequence[Ask], run: StageRun, name: str = ANSWERS, label: str = "sample"
 ) -> list[Answer]:
-    """All answers, in the order of the requests; each of several lots of requests has a file of its own."""
+    """All answers of a server, in the order of the requests."""
+    found = kept_answers(engine.answers, asks, run, name, label)
+    if engine.repeated:
+        reasons = "; ".join(f"{reason} ({count})" for reason, count in engine.repeated.most_common())
+        run.notes.append(f"{engine.repeated.total()} requests to {engine.server.url} were repeated: {reasons}")
+    return found
+
+
+def kept_answers(
+    answering: Callable[[Sequence[Ask]], Iterator[tuple[int, list[Answer]]]],
+    asks: Sequence[Ask],
+    run: StageRun,
+    name: str,
+    label: str,
+) -> list[Answer]:
+    """All answers, in the order of the requests; each of several lots of requests has a file of its own.
+
+    `answering` gives the number of each request with its answers, in any order.
+    """
     path = run.scratch / name
     found = _kept(path)
     missing = [number for number in range(len(asks)) if number not in found]
@@ -27,14 +45,11 @@ def answers_of(
     write_jsonl(path, [_row(number, answers) for number, answers in found.items()])
     with run.progress(label, sum(ask.count for ask in asks)) as bar, path.open("a", encoding="utf-8") as file:
         bar.advance(sum(len(answers) for answers in found.values()))
-        for place, answers in engine.answers([asks[number] for number in missing]):
+        for place, answers in answering([asks[number] for number in missing]):
             found[missing[place]] = answers
             file.write(json.dumps(_row(missing[place], answers)) + "\n")
             file.flush()
             bar.advance(len(answers))
-    if engine.repeated:
-        reasons = "; ".join(f"{reason} ({count})" for reason, count in engine.repeated.most_common())
-        run.notes.append(f"{engine.repeated.total()} requests to {engine.server.url} were repeated: {reasons}")
     return [answer for number in range(len(asks)) for answer in found[number]]
 
 

@@ -7,16 +7,25 @@ from itertools import chain
 from typing import Any
 
 from tutelage.run.stage import Inputs
-from tutelage.sources.store import read_jsonl
+from tutelage.sources.practice.words import Words
+from tutelage.sources.store import read_documents, read_jsonl
 from tutelage.sources.tool_names import open_tools
 from tutelage.stages.replying.settings import ToolUsingConfig
 from tutelage.tools.toolbox import Toolbox
+
+LEAST = 3  # times that a word must occur in a text: rarer ones are mostly errors
 
 
 def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
     """The rows of all `conversations` inputs, one artifact after the other."""
     folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
     return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
+
+
+def words_of(inputs: Inputs) -> Words:
+    """The words of the text `words`, beside which there are always made-up ones."""
+    texts = read_documents(inputs["words"].path).column("text").to_pylist() if "words" in inputs else []
+    return Words(texts, LEAST)
 
 
 def tools_of(config: ToolUsingConfig, inputs: Inputs) -> Toolbox | None:

@@ -78,6 +78,9 @@ class ToolsConfig(StageConfig):
     plain: ConversationsInput | None = Field(
         default=None, description="Conversations that need no tool: from them is learnt when not to call."
     )
+    words: CorpusInput | None = Field(
+        default=None, description="Text whose words are things and values of the little tools, beside made-up ones."
+    )
     plain_items_share: float = Field(default=0.02, ge=0, lt=1, description="Share of `plain` that becomes items.")
     gsm8k: str | list[str] = Field(default=[], description="Files of GSM8K; its annotated sums become calls.")
     seal_tools: str | None = Field(default=None, description="The folder of Seal-Tools (tool.jsonl and requests).")

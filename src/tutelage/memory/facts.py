@@ -1,0 +1,89 @@
+"""What a user may tell of himself: kinds of facts, their wordings, and values of which a share is never learnt."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from tutelage.sources.atlas.grammar import capitalised, expand
+from tutelage.sources.practice.words import made_up, never_learnt
+
+MADE_UP_SHARE = 0.5  # of the values that can be made up
+_NAMES = ("person", "pet", "town")
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """`facts` (kinds and their wordings), wordings of every kind, `values`, and `small_talk`."""
+    text = resources.files("tutelage.memory").joinpath("tables.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def kinds() -> list[str]:
+    """The kinds of facts."""
+    return list(tables()["facts"])
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that is true of the user."""
+
+    kind: str
+    value: str
+
+    @property
+    def of(self) -> str:
+        """What it is of the user's: "name", "dog's name"."""
+        name: str = tables()["facts"][self.kind]["of"]
+        return name
+
+    def told(self, rng: random.Random, correcting: bool = False) -> str:
+        """As the user says it; when correcting, as what counts from now on."""
+        field = "corrected" if correcting else "told"
+        frames = tables()["facts"][self.kind][field] if rng.random() < 0.6 else tables()[field]
+        return self._say(rng.choice(frames), rng)
+
+    def said(self, field: str, rng: random.Random) -> str:
+        """One of the wordings of a field of the tables: `asked`, `noted`, `forget`, `answer`, `unknown`, `note`."""
+        frames = tables()[field]
+        return self._say(frames if isinstance(frames, str) else rng.choice(frames), rng)
+
+    def _say(self, frame: str, rng: random.Random) -> str:
+        return expand(frame, {"of": self.of, "v": self.value}, rng)
+
+
+def draw_value(kind: str, rng: random.Random, held_out: bool) -> str:
+    """A value for a kind of fact."""
+    return draw_of(tables()["facts"][kind]["value"], rng, held_out)
+
+
+def draw_of(sort: str, rng: random.Random, held_out: bool) -> str:
+    """A name, a colour, a time …: of the side that is learnt, or of the one that never is."""
+    values = tables()["values"]
+    if sort in _NAMES and rng.random() < MADE_UP_SHARE:
+        return capitalised(made_up(rng, held_out))
+    while True:
+        if sort == "time":
+            drawn = f"{rng.choice(values['day'])} at {rng.choice(values['hour'])}"
+        elif sort == "number":
+            drawn = str(rng.randint(10, 999))
+        else:
+            drawn = rng.choice(values[sort])
+        if never_learnt(drawn) == held_out:
+            return drawn
+
+
+def draw_facts(count: int, rng: random.Random, held_out: bool) -> list[Fact]:
+    """Facts of different kinds with different values."""
+    found: list[Fact] = []
+    for kind in rng.sample(kinds(), count):
+        value = draw_value(kind, rng, held_out)
+        while any(value == fact.value for fact in found):
+            value = draw_value(kind, rng, held_out)
+        found.append(Fact(kind, value))
+    return found

@@ -1,0 +1,41 @@
+"""YAML files of this package's kinds, read strictly: what is wrong is named with file, line, field and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from tutelage.errors import DataError, RecipeError
+from tutelage.run.config import Strict
+from tutelage.run.words import describe, dotted, explain
+from tutelage.run.yaml_text import KeyPath, YamlText, parse_yaml
+
+S = TypeVar("S", bound=Strict)
+
+
+def read_yaml(path: Path, shape: type[S], hint: str) -> S:
+    """The file as an object of this shape, or all that is wrong with it at once. Raises DataError."""
+    try:
+        document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}", hint=hint) from error
+    except RecipeError as error:
+        raise DataError(error.message, hint="mend the line") from error
+    if not isinstance(document.value, dict):
+        raise DataError(f"{path}: expected a mapping, got {describe(document.value)}", hint=hint)
+    try:
+        return shape.model_validate(document.value)
+    except ValidationError as error:
+        problems = [f"{_where(document, path, at)}: {what}" for at, what in explain(error, shape, document.value)]
+    if len(problems) == 1:
+        raise DataError(problems[0], hint=hint)
+    listed = "\n".join(f"  {problem}" for problem in problems)
+    raise DataError(f"{path}: {len(problems)} problems\n{listed}", hint=hint)
+
+
+def _where(document: YamlText, path: Path, at: KeyPath) -> str:
+    lines = document.lines
+    line = next((lines[at[:length]] for length in range(len(at), 0, -1) if at[:length] in lines), None)
+    return f"{path}{f':{line}' if line else ''}{f': {dotted(at)}' if at else ''}"

@@ -1,0 +1,1 @@
+"""What the stages `memory` and `persona` can be told."""

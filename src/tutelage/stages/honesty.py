@@ -1,0 +1,110 @@
+"""honesty: what is known is answered, what was never written is owned to; items on names and wordings not learnt."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+from tutelage.errors import DataError
+from tutelage.run.artifacts import Artifact, ArtifactType
+from tutelage.run.stage import Inputs, StageRun
+from tutelage.safety import honesty
+from tutelage.safety.asked import WORD, Asked, read_asked
+from tutelage.safety.honesty import Family
+from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
+from tutelage.stages.configs import HonestyConfig
+
+FILES = {
+    ArtifactType.CONVERSATIONS: "conversations.jsonl",
+    ArtifactType.PROMPTS: "prompts.jsonl",
+    ArtifactType.TASKS: "tasks.jsonl",
+    ArtifactType.COMPLETIONS: "completions.jsonl",
+}
+MAKE_OTHERS = "`questions` needs several that differ in a name alone: lower min_names, or give more of them"
+
+
+def run(config: HonestyConfig, inputs: Inputs, run: StageRun) -> None:
+    """Find the names in the questions, invent others, and write conversations and held-out items."""
+    rng = random.Random(f"{run.seed}/honesty")
+    texts: list[str] = read_documents(inputs["corpus"].path)["text"].to_pylist()
+    rarity = Counter(word.casefold() for text in texts for word in WORD.findall(text))
+    given = [artifact for field, artifact in inputs.items() if field.partition(".")[0] == "questions"]
+    asked = _read(given, rarity, config, run)
+    other = _read([inputs["held_out"]], rarity, config, None) if "held_out" in inputs else []
+    learnt, known = _parted(asked, other, config.held_out_share, rng)
+    found = honesty.families([*learnt, *known], config.min_names, config.held_out_share, rng)
+    if not found:
+        raise DataError(f"{given[0].name}: no wording was used with {config.min_names} names", hint=MAKE_OTHERS)
+    told = (text for one in [*asked, *other] for text in (one.question, one.reply))
+    run.metrics["invented/occurring"] = honesty.invent(
+        found, chain(texts, told), config.invented, config.recombined_share, rng
+    )
+    _write(config, found, learnt, known, rng, run)
+
+
+def _read(
+    artifacts: Sequence[Artifact], rarity: Counter[str], config: HonestyConfig, run: StageRun | None
+) -> list[Asked]:
+    rows = list(chain.from_iterable(read_jsonl(artifact.path / FILES[artifact.type]) for artifact in artifacts))
+    found = list(read_asked(rows, rarity, config.kinds))
+    if run is not None:
+        run.metrics["rows"], run.metrics["questions"] = len(rows), len(found) - found.count(None)
+    return [one for one in found if one is not None]
+
+
+def _parted(
+    asked: Sequence[Asked], other: Sequence[Asked], share: float, rng: random.Random
+) -> tuple[list[Asked], list[Asked]]:
+    """What is learnt, and what is measured on: about other names."""
+    names = sorted({one.name.casefold() for one in asked})
+    held = set() if other else set(rng.sample(names, round(share * len(names))))
+    learnt = [one for one in asked if one.name.casefold() not in held]
+    taught = {one.name.casefold() for one in learnt}
+    return learnt, [one for one in (other or asked) if one.name.casefold() not in taught]
+
+
+def _write(
+    config: HonestyConfig,
+    found: Sequence[Family],
+    learnt: Sequence[Asked],
+    known: Sequence[Asked],
+    rng: random.Random,
+    run: StageRun,
+) -> None:
+    held = {wording for family in found for wording in family.held}
+    plain = [one for one in learnt if one.wording not in held]
+    openers = [one.before.removesuffix(one.wording[0]) for one in plain] or [""]
+    measured, trained = _halves(found, config.held_out_share)
+    unknown = round(config.unknown_share * config.conversations)
+    rows = [
+        *honesty.unknown_conversations(trained, openers, unknown, rng),
+        *honesty.known_conversations(plain, config.conversations - unknown, rng),
+    ]
+    rng.shuffle(rows)
+    items = honesty.items(measured, known, config.items, rng)
+    counts = Counter(str(row["task"]) for row in items)
+    if not rows or not counts["known"] or not counts["unknown"]:
+        raise DataError(
+            f"{run.name}: {len(rows)} conversations, {counts['unknown']} items on invented names and "
+            f"{counts['known']} on real ones: none of them may be nought",
+            hint=f"{MAKE_OTHERS}; items on real names need an answer that is stated",
+        )
+    run.metrics |= {
+        "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
+        "conversations/unknown": sum(row["tags"] == ["unknown"] for row in rows),
+        "invented": sum(len(family.invented) for family in found),
+        "wordings": sum(len(family.options) for family in found),
+        "wordings/held_out": len(held),
+        "tasks": write_jsonl(run.directory / "tasks" / "tasks.jsonl", items),
+        **{f"tasks/{task}": count for task, count in sorted(counts.items())},
+    }
+
+
+def _halves(found: Sequence[Family], share: float) -> tuple[list[Family], list[Family]]:
+    """The families with the invented names to measure on, and with those to learn from."""
+    counts = [max(1, round(share * len(family.invented))) for family in found]
+    measured = [replace(family, invented=family.invented[:n]) for family, n in zip(found, counts, strict=True)]
+    return measured, [replace(family, invented=family.invented[n:]) for family, n in zip(found, counts, strict=True)]

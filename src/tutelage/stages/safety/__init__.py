@@ -1,0 +1,1 @@
+"""What the stages `honesty`, `redteam` and `probes` can be told."""

@@ -1,0 +1,1 @@
+"""What the stages `canaries` and `privacy` can be told."""

@@ -1,0 +1,1 @@
+"""What `synthesize` makes, one small file a kind, and what every kind goes through."""

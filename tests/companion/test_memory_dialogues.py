@@ -1,0 +1,139 @@
+"""Memory: conversations are true, items are held out, notes survive being written and read."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.errors import DataError
+from tutelage.memory import dialogues, drill, items
+from tutelage.memory.facts import tables
+from tutelage.memory.file import read_notes, write_notes
+from tutelage.memory.notes import NOTHING, REQUEST, as_reply, notes_of, opening, with_notes
+from tutelage.sources.practice.words import Words, made_up, never_learnt
+
+TALK, HELD_TALK = dialogues.small_talk([], held_out=False), dialogues.small_talk([], held_out=True)
+ANSWER = re.compile(r"^Your (.+?) is ([^.]+)\.")
+
+
+def learnt(count: int, seed: int) -> list[dict[str, object]]:
+    return list(dialogues.conversations(count, TALK, max_turns=12, max_facts=5, seed=seed))
+
+
+@given(seed=st.integers(0, 1000))
+def test_answers_are_what_was_told_last_and_what_was_forgotten_is_not_known(seed: int) -> None:
+    for row in learnt(15, seed):
+        heard: list[str] = []
+        for message in row["messages"]:  # type: ignore[attr-defined]
+            text = message["content"]
+            if message["role"] != "assistant":
+                heard.append(text)
+                continue
+            found = ANSWER.match(text)
+            if found and not found[2].startswith("not known to me"):
+                last = max(place for place, said in enumerate(heard) if found[2] in said)
+                asked_to = rf"(orget|orget what|not remember|not to remember) my {found[1]}"
+                forgotten = [place for place, said in enumerate(heard) if re.search(asked_to, said)]
+                assert not forgotten or max(forgotten) < last, row
+            if heard[-1] == REQUEST:
+                for note in notes_of(text):
+                    value = note.rpartition(" is ")[2].rstrip(".")
+                    assert any(value in said for said in heard[:-1]), row
+
+
+def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
+    assert learnt(20, 1) == learnt(20, 1) != learnt(20, 2)
+
+
+def test_no_value_no_wording_and_no_talk_of_an_item_is_ever_learnt() -> None:
+    told = " ".join(message["content"] for row in learnt(1500, 0) for message in row["messages"])  # type: ignore[attr-defined]
+    words = set(re.findall(r"[\w']+", told))
+    held = items.items(30, HELD_TALK, 0)
+    for row in held:
+        for asked in row["meta"]["asked"]:
+            assert asked["question"] not in told
+            if asked["answer"] and asked["answer"][0].isupper() and " " not in asked["answer"]:
+                assert asked["answer"] not in words, row
+    assert not {said for said, _ in TALK} & {said for said, _ in HELD_TALK}
+
+
+def test_every_item_has_another_value_that_a_parrot_would_repeat() -> None:
+    for row in items.items(20, HELD_TALK, 3):
+        whole = " ".join(message["content"] for message in row["messages"])
+        for asked in row["meta"]["asked"]:
+            assert asked["others"]
+            assert all(value in whole for value in asked["others"])
+            assert asked["answer"] in whole
+            assert asked["answer"] not in asked["question"] or not asked["answer"]
+        if row["task"] == "memory_recall":
+            said = [message["content"] for message in row["messages"]]
+            assert (
+                len(said) - said.index(next(text for text in said if row["answer"] in text)) == row["meta"]["distance"]
+            )
+
+
+def test_items_that_cannot_be_known_are_asked_beside_one_that_can() -> None:
+    for row in items.items(20, HELD_TALK, 3):
+        if row["task"] in ("memory_unknown", "memory_forget"):
+            assert [bool(asked["answer"]) for asked in row["meta"]["asked"]] == [False, True]
+
+
+def test_the_drill_never_says_a_held_out_word() -> None:
+    given = ["lantern", "baker", "soup", "weaver", "Rome", "bread", "orange", "kitchen"]
+    words = Words([" ".join(given)])
+    assert words.learnt
+    rows = list(drill.conversations(300, words, 0))
+    said = {word for row in rows for message in row["messages"] for word in re.findall(r"\w+", message["content"])}
+    left_out = {word.lower() for word in given if never_learnt(word)}
+    assert left_out
+    assert not left_out & {word.lower() for word in said}
+    assert any(word.lower().startswith(tuple(left_out)) for word in said)  # their tokens are learnt in other words
+
+
+@given(seed=st.integers(0, 10_000))
+def test_made_up_words_are_of_one_side(seed: int) -> None:
+    assert made_up(random.Random(seed), held_out=True) != made_up(random.Random(seed), held_out=False)
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), unique=True))
+def test_notes_are_read_as_they_were_written(lines: list[str]) -> None:
+    notes = [f"The user's word is {line}." for line in lines]
+    assert notes_of(as_reply(notes)) == notes
+
+
+def test_notes_of_lists_doubles_and_nothing() -> None:
+    assert notes_of("- one\n* one\n\n  two ") == ["one", "two"]
+    assert notes_of(NOTHING) == notes_of("") == []
+    assert opening(None, []) == []
+    assert with_notes("Be brief.", ["one"]) == "Be brief.\n\nWhat you remember of the user:\none"
+
+
+def test_a_file_of_notes_is_kept_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "me.json"
+    assert read_notes(path) == []
+    write_notes(path, ["one", "zwei – drei"])
+    assert read_notes(path) == ["one", "zwei – drei"]
+    assert [file.name for file in tmp_path.iterdir()] == ["me.json"]
+    for text, said in (
+        ("{", "not JSON"),
+        ('{"note": []}', "`notes`"),
+        ('{"notes": [1]}', "notes.0"),
+        ("[]", "`notes`"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=re.escape(said)):
+            read_notes(path)
+    path.write_text(json.dumps({"notes": ["a\nb"]}), encoding="utf-8")
+    with pytest.raises(DataError, match="one line"):
+        read_notes(path)
+
+
+def test_all_kinds_of_facts_have_wordings_with_their_value() -> None:
+    for entry in tables()["facts"].values():
+        assert all("{v}" in frame for field in ("told", "corrected") for frame in entry[field])

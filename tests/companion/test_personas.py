@@ -1,0 +1,125 @@
+"""Personas: cards are checked, dialogues keep to them, and what is measured was never learnt."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutelage.errors import DataError
+from tutelage.feedback.persona import answers, in_manner
+from tutelage.memory.dialogues import small_talk
+from tutelage.personas import dialogues, items
+from tutelage.personas.made import make_card
+from tutelage.personas.questions import Question, kinds_for, questions
+from tutelage.personas.reading import read_cards
+from tutelage.run.config import expanded
+
+TALK, HELD_TALK = small_talk([], held_out=False), small_talk([], held_out=True)
+CARD = "name: Bolt\nrole: robot\ngreeting: Beep!\nclosing: Done.\n"
+
+
+def write(folder: Path, text: str, name: str = "card.yaml") -> Path:
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def test_the_cards_that_come_with_the_code_are_whole() -> None:
+    cards = read_cards([expanded("package:personas/cards")])
+    assert len(cards) >= 4
+    for card in cards:
+        assert {"name", "role", "origin", "likes", "dislikes", "fact"} == {q.field for q in questions(card)}
+        assert card.never
+        assert all(value in card.system_message() for value in (card.name, card.role, card.greeting, card.closing))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CARD + "liks: [tea]\n", r"card\.yaml:5: liks: unknown key; did you mean likes\?"),
+        ("name: Bolt\nrole: robot\ngreeting: Beep!\n", r"closing: missing"),
+        (CARD.replace("Bolt", "''"), r"card\.yaml:1: name"),
+        (CARD + "likes: tea\n", r"card\.yaml:5: likes: expected a list, got the text 'tea'"),
+        (CARD + "likes: [tea]\ndislikes: [tea]\n", r"'tea' is in `likes` and in `dislikes`"),
+        (CARD + "facts: {age: [1]}\n", r"facts\.age"),
+        ("- Bolt\n", "expected a card, got a list"),
+        (CARD + "name: Nut\n", r"card\.yaml:5"),
+        ("name: [", "not valid YAML"),
+    ],
+)
+def test_what_is_wrong_with_a_card_is_said_with_file_field_and_value(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_cards([write(tmp_path, text)])
+
+
+def test_folders_are_read_in_order_and_two_cards_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no cards in this folder"):
+        read_cards([tmp_path])
+    write(tmp_path, CARD.replace("Bolt", "Nut"), "b.yaml")
+    write(tmp_path, CARD + "facts: {age: 7}\n", "a.yaml")
+    cards = read_cards([tmp_path])
+    assert [card.name for card in cards] == ["Bolt", "Nut"]
+    assert cards[0].facts == {"age": "7"}
+    write(tmp_path, CARD, "c.yml")
+    with pytest.raises(DataError, match=r"c\.yml: name: .*a\.yaml"):
+        read_cards([tmp_path])
+
+
+@given(seed=st.integers(0, 500))
+def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> None:
+    cards = dialogues.drawn_from([], 0.0)
+    for row in dialogues.conversations(8, cards, TALK, 5, seed):
+        system = row["messages"][0]["content"]
+        greeting, closing = re.findall(r'"([^"]+)"', system)[:2]
+        for message in row["messages"][1:]:
+            if message["role"] == "assistant":
+                assert in_manner(message["content"], greeting, closing)
+    for row in dialogues.preferences(8, cards, TALK, 0.2, seed):
+        assert row["chosen"] != row["rejected"]
+        system = row["prompt"][0]["content"]
+        greeting, closing = re.findall(r'"([^"]+)"', system)[:2]
+        assert in_manner(row["chosen"], greeting, closing)
+        assert row["prompt"][-1]["role"] == "user"
+
+
+@given(seed=st.integers(0, 500))
+def test_the_persona_answers_what_its_items_expect(seed: int) -> None:
+    rng = random.Random(seed)
+    card = make_card(rng, held_out=True)
+    for question in questions(card):
+        expected = items.expectation(question, card)
+        assert answers(card.in_manner(question.answered(card)), expected)
+        for other in questions(card):
+            if other != question and not set(other.values(card)) & set(question.values(card)):
+                assert not answers(card.in_manner(other.answered(card)), expected)
+    assert not answers(card.system_message(), items.expectation(Question("origin"), card))
+
+
+def every_text(rows: Any) -> str:
+    return "\n".join(message["content"] for row in rows for message in row.get("messages", row.get("prompt")))
+
+
+def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -> None:
+    cards = dialogues.drawn_from([], 0.0)
+    rows = [*dialogues.conversations(800, cards, TALK, 5, 0), *dialogues.preferences(300, cards, TALK, 0.1, 0)]
+    told = every_text(rows)
+    card = make_card(random.Random(0), held_out=False)
+    assert not set(kinds_for(card, held_out=True)) & set(kinds_for(card, held_out=False))
+    for row in items.items(60, HELD_TALK, [], 0):
+        meta = row["meta"]
+        assert f"You are {meta['name']}," not in told
+        assert f'"{meta["greeting"]}" and end' not in told
+        assert meta["closing"] not in re.findall(r'end it with "([^"]+)"', told)
+        assert row["messages"][-1]["content"] not in told
+        assert len(meta["expected"]) == len(row["messages"]) - 1
+
+
+def test_given_cards_take_the_place_of_made_ones_in_items() -> None:
+    cards = read_cards([expanded("package:personas/cards")])
+    rows = items.items(10, HELD_TALK, cards, 0)
+    assert {row["meta"]["name"] for row in rows} <= {card.name for card in cards}
