@@ -86,7 +86,7 @@ def window(browser: Any, root: str, name: str = "") -> Iterator[Any]:
         page.goto("/rank")
         page.fill("[name=name]", name)
         page.keyboard.press("Enter")
-        page.wait_for_selector("#sheet")
+        page.wait_for_selector("#desk[data-ready]")
     yield page
     context.close()
     assert wrong == []

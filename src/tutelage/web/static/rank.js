@@ -152,3 +152,4 @@ document.addEventListener("keydown", event => {
 });
 addEventListener("pagehide", save);
 open();
+desk.dataset.ready = "yes";
