@@ -14,7 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from postgres import NotAvailable, cluster
+from postgres import NotAvailableError, cluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported
 
@@ -37,7 +37,7 @@ def postgres() -> Iterator[str]:
     try:
         with cluster() as url:
             yield url
-    except NotAvailable as reason:
+    except NotAvailableError as reason:
         pytest.skip(str(reason))
 
 

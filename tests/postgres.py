@@ -20,7 +20,7 @@ from typing import Any
 INSTALL = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
 
 
-class NotAvailable(Exception):  # noqa: N818  (a reason to skip, no error)
+class NotAvailableError(Exception):
     """Why there is no PostgreSQL here, in a sentence."""
 
 
@@ -31,19 +31,19 @@ def programs() -> Path:
         _install()
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        raise NotAvailable("PostgreSQL was installed, but /usr/lib/postgresql/*/bin/initdb is not there")
+        raise NotAvailableError("PostgreSQL was installed, but /usr/lib/postgresql/*/bin/initdb is not there")
     return found[-1].parent
 
 
 def _install() -> None:
     if shutil.which("apt-get") is None or os.getuid() != 0:
-        raise NotAvailable("PostgreSQL is not installed, and apt-get as root is needed to install it")
+        raise NotAvailableError("PostgreSQL is not installed, and apt-get as root is needed to install it")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
         for command in (["apt-get", "update", "-qq"], INSTALL):
             subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     except (subprocess.SubprocessError, OSError) as error:
-        raise NotAvailable(f"PostgreSQL cannot be installed here: {error}") from error
+        raise NotAvailableError(f"PostgreSQL cannot be installed here: {error}") from error
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def cluster() -> Iterator[str]:
             server.send_signal(signal.SIGINT)  # a fast shutdown
             server.wait(timeout=60)
     except (subprocess.SubprocessError, OSError) as error:
-        raise NotAvailable(f"PostgreSQL does not start here: {error}") from error
+        raise NotAvailableError(f"PostgreSQL does not start here: {error}") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -88,8 +88,8 @@ def _die_with_parent() -> None:
 def _wait(server: subprocess.Popen[bytes], bin: Path, port: int, log: Path) -> None:
     for _ in range(600):
         if server.poll() is not None:
-            raise NotAvailable(f"PostgreSQL does not start here: {log.read_text(errors='replace')[-300:]}")
+            raise NotAvailableError(f"PostgreSQL does not start here: {log.read_text(errors='replace')[-300:]}")
         if subprocess.run([bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode == 0:
             return
         time.sleep(0.1)
-    raise NotAvailable("PostgreSQL does not answer within a minute")
+    raise NotAvailableError("PostgreSQL does not answer within a minute")

@@ -58,8 +58,12 @@ LAYERS: Mapping[str, set[str]] = {
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.
 CONTRACTS = {"artifacts", "config", "stage", "journal", "manifest", "progress"}
 LIBRARIES = ("sources", "training", "curation", "evaluation", "stages")
-_STRICT = {"config", "words", "yaml_text"}  # as strictly as a recipe is read
-READS_YAML = {"constitutions": _STRICT, "personas": _STRICT, "safety": _STRICT, "labels": {"config", "words"}}
+READS_YAML = {  # as strictly as a recipe is read
+    "constitutions": {"config", "strict_yaml", "words", "yaml_text"},
+    "personas": {"config", "strict_yaml"},
+    "safety": {"config", "strict_yaml"},
+    "labels": {"config", "words"},
+}
 
 
 def module_name(path: Path) -> str:

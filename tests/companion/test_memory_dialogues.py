@@ -6,6 +6,7 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ TALK, HELD_TALK = dialogues.small_talk([], held_out=False), dialogues.small_talk
 ANSWER = re.compile(r"^Your (.+?) is ([^.]+)\.")
 
 
-def learnt(count: int, seed: int) -> list[dict[str, object]]:
+def learnt(count: int, seed: int) -> list[dict[str, Any]]:
     return list(dialogues.conversations(count, TALK, max_turns=12, max_facts=5, seed=seed))
 
 
@@ -30,7 +31,7 @@ def learnt(count: int, seed: int) -> list[dict[str, object]]:
 def test_answers_are_what_was_told_last_and_what_was_forgotten_is_not_known(seed: int) -> None:
     for row in learnt(15, seed):
         heard: list[str] = []
-        for message in row["messages"]:  # type: ignore[attr-defined]
+        for message in row["messages"]:
             text = message["content"]
             if message["role"] != "assistant":
                 heard.append(text)
@@ -52,7 +53,7 @@ def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
 
 
 def test_no_value_no_wording_and_no_talk_of_an_item_is_ever_learnt() -> None:
-    told = " ".join(message["content"] for row in learnt(1500, 0) for message in row["messages"])  # type: ignore[attr-defined]
+    told = " ".join(message["content"] for row in learnt(1500, 0) for message in row["messages"])
     words = set(re.findall(r"[\w']+", told))
     held = items.items(30, HELD_TALK, 0)
     for row in held:

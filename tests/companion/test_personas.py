@@ -47,7 +47,7 @@ def test_the_cards_that_come_with_the_code_are_whole() -> None:
         (CARD + "likes: tea\n", r"card\.yaml:5: likes: expected a list, got the text 'tea'"),
         (CARD + "likes: [tea]\ndislikes: [tea]\n", r"'tea' is in `likes` and in `dislikes`"),
         (CARD + "facts: {age: [1]}\n", r"facts\.age"),
-        ("- Bolt\n", "expected a card, got a list"),
+        ("- Bolt\n", "expected a mapping, got a list"),
         (CARD + "name: Nut\n", r"card\.yaml:5"),
         ("name: [", "not valid YAML"),
     ],

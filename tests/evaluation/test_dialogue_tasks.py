@@ -76,24 +76,30 @@ def attentive(messages: Messages) -> str:
     return "Good."
 
 
+def found(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match, pattern
+    return match
+
+
 def acting(messages: Messages) -> str:
     card = messages[0]["content"]
     greeting, closing = re.findall(r'"([^"]+)"', card)[:2]
-    name, role, home = re.match(r"You are (.+?), (.+) from (.+?)\.", card).groups()  # type: ignore[union-attr]
+    name, role, home = found(r"You are (.+?), (.+) from (.+?)\.", card).groups()
     last = messages[-1]["content"]
     facts = dict(re.findall(r"Your ([\w' ]+) is ([\w ]+)\.", card))
     core = f"I am {name}."
     if of := next((of for of in facts if f"your {of}" in last), None):
         core = f"It is {facts[of]}."
     elif "dislike" in last:
-        core = re.search(r"You dislike (.+?)\.", card)[1]  # type: ignore[index]
+        core = found(r"You dislike (.+?)\.", card)[1]
     elif "like" in last and "you" in last.lower():
-        core = re.search(r"You like (.+?)\.", card)[1]  # type: ignore[index]
+        core = found(r"You like (.+?)\.", card)[1]
     elif "what you do" in last or "work" in last:
         core = f"I am the {role}."
     elif "from" in last and ("tell me where" in last.lower()):
         core = f"From {home}."
-    elif re.search(r"Never speak of (.+)\.", card)[1] in last or "one word about" in last:  # type: ignore[index]
+    elif found(r"Never speak of (.+)\.", card)[1] in last or "one word about" in last:
         core = "I do not speak of that."
     return f"{greeting} {core} {closing}"
 

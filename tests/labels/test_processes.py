@@ -8,6 +8,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from people import TASK, item
@@ -93,7 +94,7 @@ def test_a_killed_writer_loses_nothing_that_was_answered(store_url: str, tmp_pat
     file = tmp_path / "answered"
     for n in range(3):
         file.with_name(f"answered{n}").touch()
-        writer = start(lambda n=n: write(store_url, f"writer{n}", file.with_name(f"answered{n}"), 60))  # type: ignore[misc]
+        writer = start(partial(write, store_url, f"writer{n}", file.with_name(f"answered{n}"), 60))
         while len(file.with_name(f"answered{n}").read_text().split()) < 2:
             time.sleep(0.003 * (n + 1))
         os.kill(writer, signal.SIGKILL)

@@ -32,6 +32,7 @@ class Running:
     models: Models
     store: Store | None
     stop: Callable[[], None]
+    key: str = ""  # that clients are to give, where keys are asked for
 
     @property
     def root(self) -> str:

@@ -148,7 +148,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("narrow")
     key = add_key(folder / "keys.txt", "anna")
     with running(folder, Limits(slots=1, waiting=1), keys=read_keys(folder / "keys.txt")) as found:
-        found.key = key  # type: ignore[attr-defined]
+        found.key = key
         yield found
 
 
@@ -157,7 +157,7 @@ def test_a_full_queue_is_waited_for_and_a_key_is_needed(
 ) -> None:
     with pytest.raises(ResourceError, match="lets nobody in without a key"):
         draw(tmp_path / "shut", narrow)
-    monkeypatch.setenv("OPENAI_API_KEY", narrow.key)  # type: ignore[attr-defined]
+    monkeypatch.setenv("OPENAI_API_KEY", narrow.key)
     run = draw(tmp_path / "open", narrow, concurrency=4, attempts=30)
     assert rows_of(run) == rows_of(draw(tmp_path / "calm", server))
     assert any("429" in note for note in run.notes)

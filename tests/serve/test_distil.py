@@ -34,14 +34,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("run")
     with running(folder / "models", store=f"sqlite:///{folder / FILE}") as server:
         with openai.OpenAI(base_url=server.url, api_key="any", max_retries=0) as client:
-            for settings in (
+            wanted: tuple[dict[str, Any], ...] = (
                 {"response_format": BRIEF, "metadata": {"topic": "capitals", "good": "yes"}},
                 {"response_format": BRIEF, "metadata": {"topic": "capitals"}},
                 {"max_tokens": 2},
                 {"response_format": BRIEF, "n": 2, "metadata": {"topic": "rivers"}},
                 {"tools": [TOOL], "tool_choice": "required", "max_tokens": 300},
-            ):
-                client.chat.completions.create(model="instruct", messages=ASKED, store=True, **settings)  # type: ignore[call-overload]
+            )
+            for settings in wanted:
+                client.chat.completions.create(model="instruct", messages=ASKED, store=True, **settings)
         yield folder
 
 

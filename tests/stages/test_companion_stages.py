@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def make_persona(folder: Path, seed: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("make", [make_memory, make_persona])
-def test_the_same_seed_writes_the_same_bytes_and_everything_can_be_trained_on(make, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_writes_the_same_bytes_and_everything_can_be_trained_on(
+    make: Callable[[Path, int], Path], tmp_path: Path
+) -> None:
     one, same, other = make(tmp_path / "a", 1), make(tmp_path / "b", 1), make(tmp_path / "c", 2)
     for path in sorted(one.rglob("*.jsonl")):
         name = path.relative_to(one)

@@ -78,8 +78,9 @@ def _export(url: str, selection: Selection, out: Path | None) -> None:
             count = write_jsonl(out, rows)
         else:
             count = 0
-            for count, row in enumerate(rows, start=1):  # noqa: B007  (the last number is the count)
+            for row in rows:
                 print(json.dumps(row, ensure_ascii=False))
+                count += 1
     for note in log.notes(count):
         print(note, file=sys.stderr)
     print(f"{count} conversations" + (f" → {out}" if out is not None else ""), file=sys.stderr)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from tutelage.constitutions.principles import Constitution, Principle
 from tutelage.constitutions.rules import RULES
 from tutelage.errors import DataError, RecipeError
-from tutelage.run.words import describe, did_you_mean, dotted, explain
-from tutelage.run.yaml_text import KeyPath, YamlText, parse_yaml
+from tutelage.run.strict_yaml import checked, from_yaml
+from tutelage.run.words import describe, did_you_mean
+from tutelage.run.yaml_text import YamlText
 
 PAIRS = (("prompt", "edit_request"), ("critic", "revision"), ("critique", "revision"))
 # Published requests carry the names of the turns around them, for a model that only continues text.
@@ -23,6 +22,7 @@ SHAPES = (
     "YAML with `principles`, or JSON: {name: {prompt: [critique], edit_request: revision}}, "
     "[{critic: …, revision: …}] or a list of questions"
 )
+HINT = f"write {SHAPES}; rules: {', '.join(RULES)}; docs/constitutions.md has every field"
 
 
 def read_constitution(paths: Sequence[Path]) -> dict[str, Principle]:
@@ -55,38 +55,9 @@ def _read(path: Path) -> dict[str, Principle]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", hint=f"name a file of principles: {SHAPES}") from error
-    return _from_json(text, path) if path.suffix == ".json" else _from_yaml(text, path)
-
-
-def _from_yaml(text: str, path: Path) -> dict[str, Principle]:
-    try:
-        document = parse_yaml(text, str(path))
-    except RecipeError as error:
-        raise DataError(error.message, hint="mend the line") from error
-    if not isinstance(document.value, dict):
-        raise DataError(f"{path}: expected a mapping, got {describe(document.value)}", hint=f"write {SHAPES}")
-    return _checked(document, str(path))
-
-
-def _checked(document: YamlText, source: str) -> dict[str, Principle]:
-    """The principles, or all that is wrong with them at once."""
-    try:
-        return Constitution.model_validate(document.value).principles
-    except ValidationError as error:
-        problems = [
-            f"{_where(document.lines, source, path)}: {sentence}"
-            for path, sentence in explain(error, Constitution, document.value)
-        ]
-    hint = f"rules: {', '.join(RULES)}; docs/constitutions.md has every field"
-    if len(problems) == 1:
-        raise DataError(problems[0], hint=hint)
-    listed = "\n".join(f"  {problem}" for problem in problems)
-    raise DataError(f"{source}: {len(problems)} problems\n{listed}", hint=hint)
-
-
-def _where(lines: Mapping[KeyPath, int], source: str, path: KeyPath) -> str:
-    line = next((lines[path[:length]] for length in range(len(path), 0, -1) if path[:length] in lines), None)
-    return f"{source}{f':{line}' if line else ''}{f': {dotted(path)}' if path else ''}"
+    return (
+        _from_json(text, path) if path.suffix == ".json" else from_yaml(text, str(path), Constitution, HINT).principles
+    )
 
 
 def _from_json(text: str, path: Path) -> dict[str, Principle]:
@@ -95,7 +66,7 @@ def _from_json(text: str, path: Path) -> dict[str, Principle]:
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}", hint="mend it, or write it as YAML") from error
     if isinstance(value, dict) and "principles" in value:
-        return _checked(YamlText(value), str(path))
+        return checked(YamlText(value), str(path), Constitution, HINT).principles
     if isinstance(value, dict) and isinstance(value.get("constitutions"), list):
         value = value["constitutions"]
     named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
@@ -12,17 +12,17 @@ Unit = Sequence[Any]
 Distance = Callable[[Any, Any], float]
 
 
-def krippendorff(units: Iterable[Unit], distance: Callable[[Counter[Any]], Distance]) -> float | None:
+def krippendorff(units: Iterable[Unit], distance: Callable[[Mapping[Any, float]], Distance]) -> float | None:
     """α = 1 − D_observed / D_expected (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability).
 
     A unit holds the values that annotators gave to one thing; those with fewer than two values say nothing. None
     without two values to compare, or where all values are one: agreement on a constant cannot be told from chance.
     """
-    coincidences: Counter[tuple[Any, Any]] = Counter()
+    coincidences: defaultdict[tuple[Any, Any], float] = defaultdict(float)
     for unit in units:
         for pair in permutations(unit, 2):
-            coincidences[pair] += 1 / (len(unit) - 1)  # type: ignore[assignment]  # counts are fractions here
-    totals: Counter[Any] = Counter()
+            coincidences[pair] += 1 / (len(unit) - 1)
+    totals: defaultdict[Any, float] = defaultdict(float)
     for (value, _), count in coincidences.items():
         totals[value] += count
     n = sum(totals.values())
@@ -34,12 +34,12 @@ def krippendorff(units: Iterable[Unit], distance: Callable[[Counter[Any]], Dista
     return 1 - observed / expected
 
 
-def nominal(totals: Counter[Any]) -> Distance:
+def nominal(totals: Mapping[Any, float]) -> Distance:
     """Values are the same or they are not."""
     return lambda a, b: float(a != b)
 
 
-def ordinal(totals: Counter[Any]) -> Distance:
+def ordinal(totals: Mapping[Any, float]) -> Distance:
     """Squared number of values between two, their own counted half: (Σ_{g=a..b} n_g − (n_a + n_b) / 2)²."""
     values = sorted(totals)
 

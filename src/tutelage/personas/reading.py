@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from tutelage.errors import DataError, RecipeError
+from tutelage.errors import DataError
 from tutelage.personas.cards import Card
-from tutelage.run.words import describe, dotted, explain
-from tutelage.run.yaml_text import KeyPath, YamlText, parse_yaml
+from tutelage.run.strict_yaml import read_yaml
 
 HINT = f"a card has {', '.join(Card.model_fields)}; docs/stages/persona.md shows one"
 
@@ -19,7 +16,7 @@ def read_cards(paths: Sequence[Path]) -> list[Card]:
     """The cards of files and of folders of `.yaml` files. Raises DataError; a name in two files is one, too."""
     found: dict[str, tuple[Card, Path]] = {}
     for path in [file for given in paths for file in _files(given)]:
-        card = _read(path)
+        card = read_yaml(path, Card, HINT)
         if card.name in found:
             raise DataError(
                 f"{path}: name: {found[card.name][1]} is the card of {card.name!r} already",
@@ -36,33 +33,3 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise DataError(f"{path}: no cards in this folder", hint="put one .yaml file for each persona into it")
     return files
-
-
-def _read(path: Path) -> Card:
-    try:
-        document = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}", hint="name a YAML file with a card, or a folder") from error
-    except RecipeError as error:
-        raise DataError(error.message, hint="mend the line") from error
-    if not isinstance(document.value, dict):
-        raise DataError(f"{path}: expected a card, got {describe(document.value)}", hint=HINT)
-    return _checked(document, path)
-
-
-def _checked(document: YamlText, path: Path) -> Card:
-    """The card, or all that is wrong with it at once."""
-    try:
-        return Card.model_validate(document.value)
-    except ValidationError as error:
-        problems = [f"{_where(document, path, at)}: {what}" for at, what in explain(error, Card, document.value)]
-    if len(problems) == 1:
-        raise DataError(problems[0], hint=HINT)
-    listed = "\n".join(f"  {problem}" for problem in problems)
-    raise DataError(f"{path}: {len(problems)} problems\n{listed}", hint=HINT)
-
-
-def _where(document: YamlText, path: Path, at: KeyPath) -> str:
-    lines = document.lines
-    line = next((lines[at[:length]] for length in range(len(at), 0, -1) if at[:length] in lines), None)
-    return f"{path}{f':{line}' if line else ''}{f': {dotted(at)}' if at else ''}"

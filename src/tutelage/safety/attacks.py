@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from tutelage.errors import DataError
 from tutelage.run.config import Strict
-from tutelage.safety.reading import read_yaml
+from tutelage.run.strict_yaml import read_yaml
 
 HINT = "write `kinds: {name: [text with {p}, …]}`; docs/stages/redteam.md shows it"
 _SLOT = re.compile(r"\{(\w*)\}")

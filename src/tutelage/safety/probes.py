@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tutelage.errors import DataError
 from tutelage.run.config import Strict
-from tutelage.safety.reading import read_yaml
+from tutelage.run.strict_yaml import read_yaml
 
 Row = dict[str, Any]
 HINT = "docs/stages/probes.md shows a file of probes"

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -29,18 +29,18 @@ class Json(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
-class HungUp(Exception):  # noqa: N818  (nobody is told of it)
+class HungUpError(Exception):
     """The client is gone."""
 
 
 async def unless_gone(request: HttpRequest, work: Awaitable[T]) -> T:
-    """What the work gives; HungUp, and the work is cancelled, when the client is gone before."""
+    """What the work gives; HungUpError, and the work is cancelled, when the client is gone before."""
     working = asyncio.ensure_future(work)
     listening = asyncio.ensure_future(_gone(request.receive))
     try:
         await asyncio.wait((working, listening), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise HungUp
+            raise HungUpError
         return working.result()
     finally:
         for task in (working, listening):
@@ -79,7 +79,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[Mapping[str, Any]], at_end: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any]], at_end: Callable[[], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events, self._at_end = events, at_end
@@ -102,7 +102,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True})
 
         try:
-            async with contextlib.aclosing(self._events) as events:  # type: ignore[type-var]  # they are generators
+            async with contextlib.aclosing(self._events) as events:
                 async for event in events:
                     await line(json.dumps(event, allow_nan=False, separators=(",", ":")))
         except Exception as error:

@@ -16,13 +16,13 @@ from starlette.types import ASGIApp
 
 from tutelage.errors import TutelageError
 from tutelage.serve import chat, stored, texts, tokens
-from tutelage.serve.answering import LOG, EventStream, HungUp, Json, cancel, unless_gone
+from tutelage.serve.answering import LOG, EventStream, HungUpError, Json, cancel, unless_gone
 from tutelage.serve.guard import Guard
 from tutelage.serve.keeping import Asked, replay, shown
 from tutelage.serve.keys import Keys
 from tutelage.serve.models import Models, Served
 from tutelage.serve.protocol import ChatBody, CompletionBody
-from tutelage.serve.refusal import INVALID, Refusal, invalid, refusal_of
+from tutelage.serve.refusal import INVALID, RefusalError, invalid, refusal_of
 from tutelage.store.engine import Store
 
 CLOSED = 499  # as proxies note a client that hung up; nobody reads it
@@ -48,8 +48,8 @@ def build_app(
     app.include_router(stored.ROUTER)
     app.include_router(tokens.ROUTER)
     app.add_exception_handler(Exception, _failed)
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(HungUp, _hung_up)
+    app.add_exception_handler(RefusalError, _refused)
+    app.add_exception_handler(HungUpError, _hung_up)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(TutelageError, _refused)
@@ -161,7 +161,7 @@ async def _no_route(request: HttpRequest, error: Exception) -> Response:
         404: f"there is no {request.url.path!r:.200} here",
         405: f"{request.method} is not for this",
     }
-    refusal = Refusal(error.status_code, words.get(error.status_code, str(error.detail)), kind=INVALID)
+    refusal = RefusalError(error.status_code, words.get(error.status_code, str(error.detail)), kind=INVALID)
     return Json(refusal.body, refusal.status, dict(error.headers or {}))
 
 

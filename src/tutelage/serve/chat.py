@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ def usage(num_prompt: int, num_completion: int) -> dict[str, int]:
 
 
 def prepare(served: Served, body: ChatBody) -> Chat:
-    """Check a request; it is not started. Refusal for what cannot be honoured."""
+    """Check a request; it is not started. RefusalError for what cannot be honoured."""
     _check(body)
     messages, ids = chat_prompt(served, body)
     grammar, param = format_grammar(body.response_format or {"type": "text"}), "response_format"
@@ -102,7 +102,7 @@ def prepare(served: Served, body: ChatBody) -> Chat:
 
 
 def _check(body: ChatBody) -> None:
-    """Refusal for fields that mean something and cannot be honoured."""
+    """RefusalError for fields that mean something and cannot be honoured."""
     if body.top_logprobs is not None and not body.logprobs:
         raise invalid("top_logprobs needs logprobs: true", "top_logprobs")
     if body.max_tokens and body.max_completion_tokens and body.max_tokens != body.max_completion_tokens:
@@ -126,7 +126,7 @@ async def answer(chat: Chat) -> dict[str, Any]:
     return chat.completion(await whole(chat.served.worker, chat.tickets))
 
 
-async def stream(chat: Chat, keep: Keep | None) -> AsyncIterator[dict[str, Any]]:
+async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]]:
     """The answer as chunks; `keep` gets the whole one before the last chunk."""
     includes_usage = chat.body.stream_options is not None and chat.body.stream_options.include_usage
     told = {"usage": None} if includes_usage else {}
@@ -183,7 +183,7 @@ def call_deltas(said: Said) -> list[dict[str, Any]]:
     return deltas
 
 
-async def merged(tickets: Sequence[Ticket]) -> AsyncIterator[tuple[int, Token | Reply]]:
+async def merged(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Token | Reply]]:
     """Events of several replies as they come, until all have ended."""
     going = len(tickets)
     places = {ticket.number: place for place, ticket in enumerate(tickets)}

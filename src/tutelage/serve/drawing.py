@@ -27,7 +27,7 @@ def requests_of(
     grammar: str | None = None,
     param: str = "response_format",
 ) -> list[Request]:
-    """`n` requests for each prompt, those of a prompt together. Refusal for more than can ever be under way."""
+    """`n` requests for each prompt, those of a prompt together. RefusalError for more than can ever be under way."""
     limits = served.worker
     if len(prompts) * body.n > limits.num_slots + limits.max_waiting:
         raise invalid(f"{len(prompts)} prompts × n = {body.n} is more than this server ever has under way", "n")

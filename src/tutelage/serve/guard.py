@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutelage.serve.answering import Json
 from tutelage.serve.keys import Keys
-from tutelage.serve.refusal import Refusal
+from tutelage.serve.refusal import RefusalError
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 REQUEST_ID = "x-request-id"
@@ -47,7 +47,7 @@ class Guard:
         try:
             scope.setdefault("state", {})["owner"] = self._check(headers)
             body = await self._body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else None
-        except Refusal as refusal:
+        except RefusalError as refusal:
             await Json(refusal.body, refusal.status, refusal.headers)(scope, receive, named)
         else:
             await self._app(scope, receive if body is None else _again(body, receive), named)
@@ -55,18 +55,18 @@ class Guard:
     def _check(self, headers: Headers) -> str:
         host = _host_of(f"//{headers.get('host', '')}")
         if host not in self._hosts and not (self._any_address and _is_address(host)):
-            raise Refusal(403, f"the host {host!r:.80} is not this server's name", code="wrong_host")
+            raise RefusalError(403, f"the host {host!r:.80} is not this server's name", code="wrong_host")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         same = origin is None or (origin != "null" and urlsplit(origin).netloc == headers.get("host"))
         if not same or site in ("cross-site", "same-site"):
-            raise Refusal(403, "requests from other sites' pages are refused", code="cross_site")
+            raise RefusalError(403, "requests from other sites' pages are refused", code="cross_site")
         if int_or_zero(headers.get("content-length", "")) > self._max_body:
             raise self._too_large()
         if not self._keys:
             return ""
         owner = self._keys.owner(headers.get("authorization", ""))
         if owner is None:
-            raise Refusal(
+            raise RefusalError(
                 401,
                 "an API key is needed: `Authorization: Bearer …`, and this one is not known"
                 if "authorization" in headers
@@ -87,8 +87,8 @@ class Guard:
                 raise self._too_large()
         return bytes(body)
 
-    def _too_large(self) -> Refusal:
-        return Refusal(413, f"the request is larger than {self._max_body} bytes", code="request_too_large")
+    def _too_large(self) -> RefusalError:
+        return RefusalError(413, f"the request is larger than {self._max_body} bytes", code="request_too_large")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from tutelage.serve.chat import Chat, call_deltas
@@ -65,7 +65,7 @@ def shown(kept: Kept) -> dict[str, Any]:
     return {**kept.body, **kept.request, "metadata": kept.metadata}
 
 
-async def replay(kept: Kept, includes_usage: bool) -> AsyncIterator[dict[str, Any]]:
+async def replay(kept: Kept, includes_usage: bool) -> AsyncGenerator[dict[str, Any]]:
     """A stored answer as a stream."""
     head = {key: kept.body[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     told = {"usage": None} if includes_usage else {}

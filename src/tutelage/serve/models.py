@@ -54,7 +54,7 @@ class Models:
         return list(self.by_name)
 
     def get(self, name: str | None) -> Served:
-        """A model by its name, or the first; Refusal 404 if there is none."""
+        """A model by its name, or the first; RefusalError 404 if there is none."""
         if name is not None and name not in self.by_name:
             raise unknown_model(name, self.names)
         return self.by_name[self.names[0] if name is None else name]

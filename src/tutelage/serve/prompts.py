@@ -10,7 +10,7 @@ from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
 from tutelage.serve.models import Served
 from tutelage.serve.protocol import ChatBody, CompletionBody, Message
-from tutelage.serve.refusal import INVALID, Refusal, invalid
+from tutelage.serve.refusal import INVALID, RefusalError, invalid
 from tutelage.serve.saying import Offer
 from tutelage.serve.steering import FORM, schema_grammar
 from tutelage.tools.calls import call_of
@@ -32,7 +32,7 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def chat_prompt(served: Served, body: ChatBody) -> tuple[list[dict[str, Any]], list[int]]:
-    """The messages and their ids, up to where the reply begins. Refusal for a base model."""
+    """The messages and their ids, up to where the reply begins. RefusalError for a base model."""
     require_chat(served)
     messages = plain_messages(body.messages)
     offered = offer_of(body).tools
@@ -42,7 +42,7 @@ def chat_prompt(served: Served, body: ChatBody) -> tuple[list[dict[str, Any]], l
 
 
 def require_chat(served: Served) -> None:
-    """Refusal 400 for a model that was never taught to answer."""
+    """RefusalError 400 for a model that was never taught to answer."""
     if not served.chats:
         why = "is a base model: it was pretrained, but never taught to answer"
         raise invalid(
@@ -81,9 +81,9 @@ def _check_ids(served: Served, ids: Sequence[int], param: str) -> None:
 
 
 def check_length(served: Served, ids: Sequence[int], param: str, room: int = 1) -> None:
-    """Refusal 400 for a prompt that leaves no room for a reply."""
+    """RefusalError 400 for a prompt that leaves no room for a reply."""
     if len(ids) + room > served.context:
-        raise Refusal(
+        raise RefusalError(
             400,
             f"the prompt has {len(ids)} tokens; the context of {served.name} is {served.context}, reply included",
             kind=INVALID,
@@ -93,15 +93,16 @@ def check_length(served: Served, ids: Sequence[int], param: str, room: int = 1) 
 
 
 def offer_of(body: ChatBody) -> Offer:
-    """The tools that may be called. Refusal for what is no definition."""
+    """The tools that may be called. RefusalError for what is no definition."""
     if not body.tools or body.tool_choice == "none":
         return Offer()
     for place, tool in enumerate(body.tools):
-        function = tool.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
+        given = tool.get("function")
+        function = given if isinstance(given, dict) else {}
+        name = function.get("name")
         if tool.get("type", "function") != "function" or not isinstance(name, str) or not NAME.fullmatch(name):
             raise invalid(f"tools[{place}] is no function with a name of letters, digits, _ . -", f"tools[{place}]")
-        if not isinstance(function.get("parameters") or {}, dict):  # type: ignore[union-attr]  # a name was found in it
+        if not isinstance(function.get("parameters") or {}, dict):
             raise invalid(f"tools[{place}]: parameters are no JSON Schema", f"tools[{place}].function.parameters")
     return Offer(body.tools, one_call=not body.parallel_tool_calls)
 

@@ -10,7 +10,7 @@ from tutelage.errors import TutelageError
 INVALID = "invalid_request_error"
 
 
-class Refusal(Exception):  # noqa: N818  (an answer)
+class RefusalError(Exception):
     """An error of the API with its status; `param` names the field, `code` is for programs."""
 
     def __init__(
@@ -33,21 +33,21 @@ class Refusal(Exception):  # noqa: N818  (an answer)
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
-def invalid(message: str, param: str | None, code: str | None = None) -> Refusal:
+def invalid(message: str, param: str | None, code: str | None = None) -> RefusalError:
     """400: a field that is wrong, or that cannot be honoured."""
-    return Refusal(400, message, param=param, code=code)
+    return RefusalError(400, message, param=param, code=code)
 
 
-def unknown_model(name: str, names: list[str]) -> Refusal:
+def unknown_model(name: str, names: list[str]) -> RefusalError:
     """404 that lists the models there are."""
     message = f"there is no model {name!r:.200}; served are {', '.join(names)}"
-    return Refusal(404, message, param="model", code="model_not_found")
+    return RefusalError(404, message, param="model", code="model_not_found")
 
 
-def refusal_of(error: Exception) -> Refusal:
+def refusal_of(error: Exception) -> RefusalError:
     """Any error as one of the API; what only the server's log should tell is not told."""
-    if isinstance(error, Refusal):
+    if isinstance(error, RefusalError):
         return error
     if isinstance(error, TutelageError):
         return invalid(f"{error.message}; {error.hint}" if error.hint else error.message, None)
-    return Refusal(500, "the server failed; its log has the reason", kind="server_error", code="internal_error")
+    return RefusalError(500, "the server failed; its log has the reason", kind="server_error", code="internal_error")

@@ -100,7 +100,7 @@ class Together:
 
 
 def format_grammar(response_format: Mapping[str, Any]) -> str | None:
-    """The grammar of `response_format`; None for text. Refusal for one that is not known."""
+    """The grammar of `response_format`; None for text. RefusalError for one that is not known."""
     kind = response_format.get("type")
     if kind == "text":
         return None
@@ -116,7 +116,7 @@ def format_grammar(response_format: Mapping[str, Any]) -> str | None:
 
 
 def schema_grammar(schema: Mapping[str, Any], param: str) -> str:
-    """A JSON Schema as a grammar, written as `json.dumps` does. Refusal for a schema that it cannot follow."""
+    """A JSON Schema as a grammar, written as `json.dumps` does. RefusalError for a schema that it cannot follow."""
     try:
         grammar: str = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=FORM)
     except ValueError as error:

@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 
 from tutelage.serve.keeping import shown
 from tutelage.serve.protocol import UpdateBody
-from tutelage.serve.refusal import Refusal, invalid
+from tutelage.serve.refusal import RefusalError, invalid
 from tutelage.store import completions
 from tutelage.store.completions import Kept, Wanted
 from tutelage.store.engine import Store
@@ -91,9 +91,9 @@ def _kept(request: HttpRequest, completion_id: str) -> Kept:
 def _store(request: HttpRequest) -> Store:
     store: Store | None = request.app.state.store
     if store is None:
-        raise Refusal(404, "this server stores nothing: it was started with --store none", code="no_store")
+        raise RefusalError(404, "this server stores nothing: it was started with --store none", code="no_store")
     return store
 
 
-def _missing(completion_id: str) -> Refusal:
-    return Refusal(404, f"there is no stored completion {completion_id!r:.80}", code="not_found")
+def _missing(completion_id: str) -> RefusalError:
+    return RefusalError(404, f"there is no stored completion {completion_id!r:.80}", code="not_found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -113,7 +113,7 @@ async def answer(text: Text) -> dict[str, Any]:
     return {**text.head, "choices": choices, "usage": text.usage(_drawn(replies))}
 
 
-async def stream(text: Text) -> AsyncIterator[dict[str, Any]]:
+async def stream(text: Text) -> AsyncGenerator[dict[str, Any]]:
     """The answer as chunks."""
     includes_usage = text.body.stream_options is not None and text.body.stream_options.include_usage
     told = {"usage": None} if includes_usage else {}

@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tutelage.generation.decoding import Decoding
 from tutelage.generation.engine import Engine
 from tutelage.generation.request import Reply, Request, Tops
-from tutelage.serve.refusal import Refusal
+from tutelage.serve.refusal import RefusalError
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Worker:
         return max(0, self._admitted - self.num_slots)
 
     def submit(self, requests: list[Request], streams: bool = False) -> list[Ticket]:
-        """Ask for replies, all or none. DataError for what cannot be decoded, Refusal when the queue is full."""
+        """Ask for replies, all or none. DataError for what cannot be decoded, RefusalError when the queue is full."""
         for number, request in enumerate(requests):
             self._engine.check(request, number)
         loop = asyncio.get_running_loop()
@@ -101,7 +102,7 @@ class Worker:
             self._admit(len(tickets))
             for ticket in tickets:
                 ticket.number, self._numbers = self._numbers, self._numbers + 1
-                self._orders.append(lambda ticket=ticket: self._begin(ticket))  # type: ignore[misc]
+                self._orders.append(partial(self._begin, ticket))
             self._changed.notify()
         return tickets
 
@@ -127,9 +128,9 @@ class Worker:
 
     def _admit(self, count: int) -> None:
         if self._stopping:
-            raise Refusal(503, "the server is shutting down", kind="service_unavailable")
+            raise RefusalError(503, "the server is shutting down", kind="service_unavailable")
         if self._admitted + count > self.num_slots + self.max_waiting:
-            raise Refusal(
+            raise RefusalError(
                 429,
                 f"the queue is full: {self._admitted} requests are under way, and {self.max_waiting} may wait",
                 kind="rate_limit_error",
@@ -156,7 +157,7 @@ class Worker:
                 self._step()
         while self._orders:
             self._orders.popleft()()
-        self._fail(Refusal(503, "the server is shutting down", kind="service_unavailable"))
+        self._fail(RefusalError(503, "the server is shutting down", kind="service_unavailable"))
 
     def _begin(self, ticket: Ticket) -> None:
         self._under_way[ticket.number] = ticket
@@ -203,11 +204,11 @@ class Worker:
             self._give_back()
             told.setdefault(ticket.loop, []).append((ticket, reply))
         for loop, events in told.items():
-            _tell(loop, lambda events=events: _deliver(events))  # type: ignore[misc]
+            _tell(loop, partial(_deliver, events))
 
     def _fail(self, error: Exception) -> None:
         for ticket in self._under_way.values():
-            _tell(ticket.loop, lambda ticket=ticket: ticket.events.put_nowait((ticket.number, error)))  # type: ignore[misc]
+            _tell(ticket.loop, partial(ticket.events.put_nowait, (ticket.number, error)))
             self._give_back()
         self._under_way.clear()
 
