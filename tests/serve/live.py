@@ -71,7 +71,7 @@ def running(
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         server = server_of(build_app(models, database, keys, **options), Address(port=port))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
         thread.start()
         stack.callback(thread.join)
         stack.callback(setattr, server, "should_exit", True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ def document(number: int, text: str = "text") -> dict[str, object]:
     return {"id": f"{number:016x}", "text": text, "source": "here", "labels": ["spam"] if number % 2 else []}
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """Files of this process may not grow beyond 10 kB: the write fails as it does on a full disk."""
+    """No file may grow beyond 10 kB, as on a full disk. For a block, not a test: pytest itself may write to a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_documents_come_back_as_written(tmp_path: Path) -> None:
@@ -79,12 +82,11 @@ def test_a_missing_jsonl_is_an_artifact_error(tmp_path: Path) -> None:
         list(read_jsonl(tmp_path / "gone.jsonl"))
 
 
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_names_path_and_free_space_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match=r"rows\.jsonl.* MB free"):
+    with pytest.raises(ResourceError, match=r"rows\.jsonl.* MB free"), small_disk():
         write_jsonl(tmp_path / "rows.jsonl", (document(number) for number in range(1000)))
     noise = ("".join(chr(0x4E00 + (number * place * place) % 20000) for place in range(900)) for number in range(5000))
-    with pytest.raises(ResourceError, match=r"documents\.parquet.* MB free"):
+    with pytest.raises(ResourceError, match=r"documents\.parquet.* MB free"), small_disk():
         write_documents(tmp_path, (document(number, text) for number, text in enumerate(noise)))
     assert list(tmp_path.iterdir()) == []
 

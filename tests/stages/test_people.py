@@ -77,7 +77,7 @@ def test_the_stage_waits_is_killed_goes_on_and_ends_with_the_labels_of_another_p
     command = [sys.executable, "-c", STAGE, str(tmp_path)]
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert waiting.stdout is not None
-    assert f"`tutelage serve {tmp_path}` opens the page" in waiting.stdout.readline()
+    assert f"`tutelage label import {tmp_path} FILE`" in waiting.stdout.readline()
 
     def label(countries: list[str], annotator: str) -> None:
         rows = [

@@ -40,7 +40,9 @@ def collect(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
         _offer(labels, task, items, config, run)
         run.scratch.mkdir(parents=True, exist_ok=True)
         (run.scratch / "task.json").write_text(json.dumps({"task": task}) + "\n", encoding="utf-8")
-        run.say(f"  people prefer: `tutelage serve {folder}` opens the page; or `tutelage label import {folder} FILE`")
+        run.say(
+            f"  people prefer: give their labels by `tutelage label import {folder} FILE`; docs/labels.md has the rows"
+        )
         _wait(labels, task, run)
         found = [label for label in labels.labels(task) if label.annotator_kind == "person"]
         _write(found, split_of_prompts(completions, config.validation_share), run)
