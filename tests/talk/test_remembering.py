@@ -45,8 +45,11 @@ def test_notes_stand_in_the_system_message_and_take_room(speaker: Speaker, file:
 
 
 def test_forgetting_strikes_notes_from_the_file_at_once(speaker: Speaker, file: Path) -> None:
+    kept = file.with_name("me.json.before")
+    write_notes(kept, ["Name: Mira."])
     memory = chat(speaker, file)
     memory.forget("mira")
+    assert not kept.exists()
     assert memory.shown() == "Town: Bern."
     assert read_notes(file) == ["Town: Bern."]
     with pytest.raises(DataError, match="no note has it"):
@@ -72,7 +75,9 @@ def test_what_the_model_writes_is_kept_and_what_was_forgotten_is_not(model: Path
     memory = chat(brief(model), file)
     converse(memory.session, ["hello"], io.StringIO(), io.StringIO(), lambda error: None, memory)
     said = memory.close()
-    assert said.endswith(f"notes in {file}")
+    kept = file.with_name("me.json.before")
+    assert said.endswith(f"notes in {file}; 2 are gone, those before are in {kept}")
+    assert read_notes(kept) == ["Name: Mira.", "Town: Bern."]
     assert json.loads(file.read_text(encoding="utf-8")).keys() == {"notes"}
     assert memory.session.turns[-1].role == "assistant"  # the request for notes is no part of the conversation
     assert len(memory.session.turns) == 2

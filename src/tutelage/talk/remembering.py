@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Remembering:
 
     def __init__(self, session: Session, path: Path) -> None:
         self.session, self.path = session, path
+        self._before = path.with_name(f"{path.name}.before")  # what a session's own notes left out
         self._forgotten: list[str] = []
         session.carry(read_notes(path))
 
@@ -32,9 +34,10 @@ class Remembering:
         if not count and not any(text.casefold() in turn.content.casefold() for turn in self.session.turns):
             raise DataError(f"/forget {text}: no note has it, nor anything said", hint="/memory shows the notes")
         self._forgotten.append(text.casefold())
+        self._before.unlink(missing_ok=True)
         self.session.carry(left)
         if count:
-            self._write(left)
+            self._write(left, self.path)
         return f"{count} notes struck; it will not be noted, but what was said now stays until /clear"
 
     def close(self) -> str:
@@ -54,14 +57,19 @@ class Remembering:
         if exchange.speech.ended != "stop":
             return "the notes stay as they were: the model did not come to an end of them"
         notes = [note for note in notes_of(exchange.speech.reply) if not self._struck(note)]
-        self._write(notes)
-        return f"{len(notes)} notes in {self.path}"
+        lost = [note for note in self.session.notes if note not in notes]
+        if lost:  # a small model may leave out what it was to carry on
+            self._write(self.session.notes, self._before)
+        self._write(notes, self.path)
+        return f"{len(notes)} notes in {self.path}" + (
+            f"; {len(lost)} are gone, those before are in {self._before}" if lost else ""
+        )
 
     def _struck(self, note: str) -> bool:
         return any(text in note.casefold() for text in self._forgotten)
 
-    def _write(self, notes: list[str]) -> None:
+    def _write(self, notes: Sequence[str], path: Path) -> None:
         try:
-            write_notes(self.path, notes)
+            write_notes(path, notes)
         except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror or error}", hint="name another file") from error
+            raise DataError(f"{path}: {error.strerror or error}", hint="name another file") from error
