@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tutelage.data.jinja import render_text
+from tutelage.data.jinja import render_text, to_json
 from tutelage.data.template import Rendered, render
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import answering_ids, read_reply
@@ -111,6 +111,37 @@ def test_the_template_in_the_folder_says_the_same_to_others(tokenizer: TextToken
     ]
     text = render_text(tokenizer.chat_template or "", messages, special_tokens={"bos_token": "<|bos|>"})
     assert text.endswith('<|assistant|><|tool|>{"name": "f", "arguments": {"é": "<b>"}}<|end|>')
+
+
+@pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        ({"name": "now"}, "now()"),
+        (
+            {
+                "name": "book",
+                "description": "Book a room.",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "stars": {"type": "integer", "minimum": 1}},
+                    "required": ["city"],
+                },
+            },
+            'book(city: string, stars?: {"type": "integer", "minimum": 1}): Book a room.',
+        ),
+        (
+            {"name": "any", "parameters": {"properties": {"x": True, "y": {"type": ["null"]}}}},
+            'any(x?: true, y?: {"type": ["null"]})',
+        ),
+        ({"name": "tree", "parameters": {"properties": {"x": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}}, None),
+    ],
+)
+def test_a_tool_is_shown_as_a_signature_and_loses_nothing(
+    tokenizer: TextTokenizer, function: dict[str, Any], shown: str | None
+) -> None:
+    tool = {"type": "function", "function": function}
+    text = tokenizer.decode(render(tokenizer, [{"role": "user", "content": "x"}], tools=[tool]).ids)
+    assert f"\n{shown or to_json(tool)}\n" in text
 
 
 @pytest.mark.parametrize(
