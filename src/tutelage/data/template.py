@@ -7,8 +7,8 @@ where each content lies is known, not searched for.
 A tool call is the assistant speaking to a tool: inside its turn `<|tool|>` begins a call, and a turn that `<|tool|>`
 begins is the tool's answer. The calls are learnt, the answers are read. A tool is shown as a signature, which has a
 third of the tokens of its JSON and all that it says; one whose parameters need more than names, types and what is
-required is shown as its JSON (docs/decisions/0012-tools-as-signatures.md). Templates without such a token get the calls as
-text in the content, and those that do not show tools get them in the system message.
+required is shown as its JSON (docs/decisions/0012-tools-as-signatures.md). Templates without such a token get the calls
+as text in the content, and those that do not show tools get them in the system message.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ DEFAULT_TEMPLATE = """\
             {{- called['name'] + '(' -}}
             {%- for name, kind in (takes['properties'] or {}).items() -%}
                 {{- name + ('' if name in (takes['required'] or []) else '?') + ': ' -}}
-                {{- kind['type'] if kind is mapping and kind | length == 1 and kind['type'] is string else kind | tojson -}}
+                {%- set bare = kind is mapping and kind | length == 1 and kind['type'] is string -%}
+                {{- kind['type'] if bare else kind | tojson -}}
                 {{- '' if loop.last else ', ' -}}
             {%- endfor -%}
             {{- ')' + (': ' + called['description'] if called['description'] else '') -}}
