@@ -165,7 +165,7 @@ class Script(Subject):
         super().__init__("script", CausalLM(config(tokenizer.vocab_size)), tokenizer)
         self.script = script
 
-    def turns(self, rows: Any, sampling: Sampling) -> Any:
+    def turns(self, rows: Any, sampling: Sampling, guided: bool = False) -> Any:
         return [(said, [parse_call(text) for text in calls]) for said, calls in (self.script[r["id"]] for r in rows)]
 
 

@@ -12,6 +12,8 @@ from tutelage.data.tokenizer import TextTokenizer
 from tutelage.data.tool_calls import read_reply
 from tutelage.errors import NotOfferedError
 from tutelage.generation.engine import Engine, Reply, Request
+from tutelage.generation.guidance import guided_calls
+from tutelage.generation.request import Steering
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.tool_loop import Dialogue, run_dialogues
 from tutelage.model.transformer import CausalLM
@@ -99,10 +101,17 @@ class Subject:
     def _has_room(self, messages: Sequence[Mapping[str, Any]]) -> bool:
         return len(prompt_ids(self.tokenizer, messages)) < self.model.config.max_position_embeddings
 
-    def turns(self, rows: Sequence[Row], sampling: Sampling) -> list[tuple[str, list[ToolCall | BadCall]]]:
-        """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls."""
-        prompts = [prompt_ids(self.tokenizer, row["messages"], row["meta"]["tools"]) for row in rows]
-        answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids)
+    def turns(
+        self, rows: Sequence[Row], sampling: Sampling, guided: bool = False
+    ) -> list[tuple[str, list[ToolCall | BadCall]]]:
+        """One turn after `messages`, with the definitions `meta.tools` offered: what it says and what it calls.
+
+        `guided`: as chat and server draw it, so that a call can only be one of a tool that is there.
+        """
+        offered = [row["meta"]["tools"] for row in rows]
+        prompts = [prompt_ids(self.tokenizer, row["messages"], tools) for row, tools in zip(rows, offered, strict=True)]
+        steering = [guided_calls(self.tokenizer, tools) if guided else None for tools in offered]
+        answers = self._generate(rows, prompts, sampling, self.tokenizer.stop_ids, steering)
         return [read_reply(self.tokenizer, c.ids[c.num_prompt :]) for c in completions_of(answers)]
 
     def converse(self, rows: Sequence[Row], toolbox: Toolbox, sampling: Sampling) -> list[Dialogue]:
@@ -143,12 +152,17 @@ class Subject:
         return [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
 
     def _generate(
-        self, rows: Sequence[Row], prompts: Sequence[list[int]], sampling: Sampling, stop_ids: Sequence[int]
+        self,
+        rows: Sequence[Row],
+        prompts: Sequence[list[int]],
+        sampling: Sampling,
+        stop_ids: Sequence[int],
+        steering: Sequence[Steering | None] = (),
     ) -> list[Answer]:
         engine = Engine(self.model, stop_ids, self.tokenizer.pad_id, self.max_slots)
         requests = [
-            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]))
-            for row, prompt in zip(rows, prompts, strict=True)
+            Request(prompt, sampling, seed_of(row["id"]), str(row["id"]), steering=steered)
+            for row, prompt, steered in zip(rows, prompts, steering or [None] * len(rows), strict=True)
         ]
         replies = engine.generate(requests)
         return [self._answer(prompt, reply) for prompt, reply in zip(prompts, replies, strict=True)]

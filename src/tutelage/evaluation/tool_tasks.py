@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tutelage.errors import DataError
-from tutelage.evaluation.harness import Measured, Row
+from tutelage.evaluation.harness import Measured, Row, Subject
 from tutelage.evaluation.outcome import Outcome
 from tutelage.generation.sampling import Sampling
 from tutelage.tools import toolbox
@@ -36,13 +36,24 @@ def answers_without(subject: Measured, rows: Sequence[Row], sampling: Sampling) 
 
 def choices_of_tools(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The first turn calls the tools that are right, each once, and no others; `right_arguments`: with the right
-    arguments too; `valid_calls`: of all calls, those that could be run as they were written.
+    arguments too; `valid_calls`: of all calls, those that could be run as they were written. `guided/…`: the same where
+    calls are guided by the definitions, as chat and server do it; only of models at hand.
     """
-    turns = [_settled(calls, row) for (_, calls), row in zip(subject.turns(rows, sampling), rows, strict=True)]
+    free = _choices(subject.turns(rows, sampling), rows)
+    guided = _choices(subject.turns(rows, sampling, guided=True), rows) if isinstance(subject, Subject) else {}
+    more = free | {f"guided/{name}": hits for name, hits in guided.items()}
+    return Outcome("right_tool", more.pop("right_tool"), more=more)
+
+
+def _choices(turns: Sequence[tuple[str, Calls]], rows: Sequence[Row]) -> dict[str, list[bool]]:
+    settled = [_settled(calls, row) for (_, calls), row in zip(turns, rows, strict=True)]
     wanted = [[(call["name"], call["arguments"]) for call in row["meta"]["calls"]] for row in rows]
-    tools = [_names(calls) == sorted(name for name, _ in right) for calls, right in zip(turns, wanted, strict=True)]
-    arguments = [_same_calls(calls, right) for calls, right in zip(turns, wanted, strict=True)]
-    return Outcome("right_tool", tools, more={"right_arguments": arguments, "valid_calls": _valid(turns)})
+    pairs = list(zip(settled, wanted, strict=True))
+    return {
+        "right_tool": [_names(calls) == sorted(name for name, _ in right) for calls, right in pairs],
+        "right_arguments": [_same_calls(calls, right) for calls, right in pairs],
+        "valid_calls": _valid(settled),
+    }
 
 
 def abstentions(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:

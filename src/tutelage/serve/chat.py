@@ -97,8 +97,9 @@ def prepare(served: Served, body: ChatBody) -> Chat:
         grammar, param = calls, "tools"
     num_tops = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens or served.context
-    requests = requests_of(served, body, [ids], max_tokens, num_tops, grammar, param)
-    return Chat(served, body, messages, len(ids), offer_of(body), requests)
+    offer = offer_of(body)
+    requests = requests_of(served, body, [ids], max_tokens, num_tops, grammar, param, offer.tools)
+    return Chat(served, body, messages, len(ids), offer, requests)
 
 
 def _check(body: ChatBody) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+from tutelage.generation.guidance import Grammar, guided_calls
 from tutelage.generation.request import Request, Steering
 from tutelage.generation.sampling import Sampling
 from tutelage.serve.models import Served
 from tutelage.serve.protocol import Drawing
 from tutelage.serve.refusal import invalid
-from tutelage.serve.steering import Bias, Grammar, Penalties, Together
+from tutelage.serve.steering import Bias, Penalties, Together, refused
 
 SEEDS = 2**63
 LEAST_TOP_P = 1e-9  # 0 means the likeliest token
@@ -26,8 +28,12 @@ def requests_of(
     num_tops: int | None,
     grammar: str | None = None,
     param: str = "response_format",
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> list[Request]:
-    """`n` requests for each prompt, those of a prompt together. RefusalError for more than can ever be under way."""
+    """`n` requests for each prompt, those of a prompt together. RefusalError for more than can ever be under way.
+
+    A reply follows the `grammar`; without one its calls are guided by the `tools` that it may call.
+    """
     limits = served.worker
     if len(prompts) * body.n > limits.num_slots + limits.max_waiting:
         raise invalid(f"{len(prompts)} prompts × n = {body.n} is more than this server ever has under way", "n")
@@ -48,7 +54,7 @@ def requests_of(
             str(place),
             stop_strings=body.stops,
             num_tops=num_tops,
-            steering=_steering(served, body, grammar, param),
+            steering=_steering(served, body, grammar, param, tools),
         )
         for place, ids in enumerate(prompts)
         for number in range(body.n)
@@ -66,7 +72,9 @@ def _fitting(sampling: Sampling, room: int) -> Sampling:
     return replace(sampling, max_tokens=min(sampling.max_tokens, room))
 
 
-def _steering(served: Served, body: Drawing, grammar: str | None, param: str) -> Steering | None:
+def _steering(
+    served: Served, body: Drawing, grammar: str | None, param: str, tools: Sequence[Mapping[str, Any]]
+) -> Steering | None:
     """Each reply has its own: a grammar remembers how far it is."""
     parts: list[Steering] = []
     if body.logit_bias:
@@ -74,7 +82,10 @@ def _steering(served: Served, body: Drawing, grammar: str | None, param: str) ->
     if body.presence_penalty or body.frequency_penalty:
         parts.append(Penalties(body.presence_penalty, body.frequency_penalty))
     if grammar is not None:
-        parts.append(Grammar(served.tokenizer, grammar, param))
+        with refused(param):
+            parts.append(Grammar(served.tokenizer, grammar))
+    elif (guided := guided_calls(served.tokenizer, tools)) is not None:
+        parts.append(guided)
     return Together(parts) if len(parts) > 1 else next(iter(parts), None)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from tutelage.data.completions import prompt_ids
 from tutelage.errors import DataError
+from tutelage.generation.guidance import calls_schema
 from tutelage.serve.models import Served
 from tutelage.serve.protocol import ChatBody, CompletionBody, Message
 from tutelage.serve.refusal import INVALID, RefusalError, invalid
 from tutelage.serve.saying import Offer
-from tutelage.serve.steering import FORM, schema_grammar
+from tutelage.serve.steering import schema_grammar
 from tutelage.tools.calls import call_of
-from tutelage.tools.toolbox import NAME, NO_ARGUMENTS
+from tutelage.tools.toolbox import NAME
 
 
 def plain_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -123,23 +124,9 @@ def call_grammar(served: Served, body: ChatBody) -> str | None:
         raise invalid("tool_choice names no tool among `tools`", "tool_choice")
     if served.tokenizer.begin_call_id is None:
         raise invalid(f"tool_choice cannot be honoured: {served.name} writes calls as text; use auto", "tool_choice")
-    calls = [
-        {
-            "type": "object",
-            "properties": {"name": {"const": tool["name"]}, "arguments": _named_only(tool.get("parameters"))},
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in offered
-    ]
-    schema = {"x-guidance": FORM, "anyOf": calls}
+    schema = calls_schema(offered)
     schema_grammar(schema, "tools")  # what is wrong with it is said of the tools
     return f"start: <[{served.tokenizer.begin_call_id}]> call\ncall: %json {json.dumps(schema)}"
-
-
-def _named_only(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The schema of arguments; as everywhere here, it takes none that it does not name, unless it says so."""
-    return {"additionalProperties": False, **(parameters or NO_ARGUMENTS)}
 
 
 def _plain(message: Message, place: int) -> dict[str, Any]:

@@ -1,26 +1,18 @@
-"""What a request says about single tokens: biases, penalties, and a grammar that the reply must follow."""
+"""What a request says about single tokens: biases, penalties, and the grammar of a `response_format`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-import llguidance
-import numpy as np
 import torch
 from torch import Tensor
 
-from tutelage.data.tokenizer import TextTokenizer
+from tutelage.errors import DataError
+from tutelage.generation import guidance
 from tutelage.generation.request import Steering
 from tutelage.serve.refusal import invalid
-
-if TYPE_CHECKING:
-    from llguidance._lib import JsonCompileOptions
-
-# as models learnt to write
-FORM: JsonCompileOptions = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class Bias:
@@ -53,32 +45,6 @@ class Penalties:
     def push(self, token_id: int) -> None:
         """Count it."""
         self._counts[token_id] = self._counts.get(token_id, 0) + 1
-
-
-class Grammar:
-    """Rules out every token with which the text could not become what the grammar allows (llguidance)."""
-
-    def __init__(self, tokenizer: TextTokenizer, grammar: str, param: str) -> None:
-        self._end = tokenizer.end_of_turn_id
-        self._matcher = llguidance.LLMatcher(_guide(tokenizer), grammar, log_level=0)
-        if self._matcher.is_error():
-            raise invalid(f"{param} cannot be honoured: {self._matcher.get_error():.500}", param)
-
-    def steer(self, logits_V: Tensor) -> Tensor:
-        """See Steering. Once the text is whole, or the grammar has given up, only the end of the turn is left."""
-        allowed_V = torch.zeros(len(logits_V), dtype=torch.bool)
-        if not (self._matcher.is_error() or self._matcher.is_stopped()):
-            bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
-            mask = torch.from_numpy(np.unpackbits(bits, bitorder="little")[: len(logits_V)].astype(bool))
-            allowed_V[: len(mask)] = mask
-        if not bool(allowed_V.any()):
-            allowed_V[self._end] = True
-        return logits_V.masked_fill(~allowed_V, float("-inf"))
-
-    def push(self, token_id: int) -> None:
-        """Go on in the grammar."""
-        if not (self._matcher.is_error() or self._matcher.is_stopped()):
-            self._matcher.consume_token(token_id)
 
 
 class Together:
@@ -116,29 +82,15 @@ def format_grammar(response_format: Mapping[str, Any]) -> str | None:
 
 
 def schema_grammar(schema: Mapping[str, Any], param: str) -> str:
-    """A JSON Schema as a grammar, written as `json.dumps` does. RefusalError for a schema that it cannot follow."""
+    """A JSON Schema as a grammar. RefusalError, naming the field, for a schema that cannot be followed."""
+    with refused(param):
+        return guidance.schema_grammar(schema)
+
+
+@contextmanager
+def refused(param: str) -> Iterator[None]:
+    """What guidance cannot do is said of the field that asked for it."""
     try:
-        grammar: str = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=FORM)
-    except ValueError as error:
-        raise invalid(f"{param} cannot be honoured: {error}", param) from error
-    return grammar
-
-
-@lru_cache(maxsize=8)
-def _guide(tokenizer: TextTokenizer) -> llguidance.LLTokenizer:
-    if not tokenizer.is_byte_level:
-        raise invalid("this model's tokenizer is of a kind that grammars do not know (byte-level ones are)", None)
-    return llguidance.LLTokenizer(llguidance.TokenizerWrapper(_Bytes(tokenizer)), eos_token=list(tokenizer.stop_ids))
-
-
-class _Bytes:
-    """A tokenizer as llguidance asks for it."""
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self.eos_token_id, self.bos_token_id = tokenizer.end_of_turn_id, tokenizer.bos_id
-        self.tokens = tokenizer.token_bytes
-        self.special_token_ids = sorted(tokenizer.special_ids)
-        self._encode = tokenizer.encode
-
-    def __call__(self, text: str) -> list[int]:
-        return self._encode(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
+        yield
+    except DataError as error:
+        raise invalid(f"{param} {error.message}; {error.hint}", param) from error

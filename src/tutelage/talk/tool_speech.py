@@ -10,6 +10,7 @@ from typing import Any
 from tutelage.data.tokenizer import IncrementalDecoder
 from tutelage.data.tool_calls import answering_ids, read_reply
 from tutelage.generation.engine import Request
+from tutelage.generation.guidance import guided_calls
 from tutelage.generation.sampling import Sampling
 from tutelage.generation.tool_loop import MAX_ROUNDS, Step, round_seed
 from tutelage.talk.speaker import Speaker
@@ -46,7 +47,9 @@ class ToolSpeech(Speech):
         for number in range(MAX_ROUNDS + 1):
             ids: list[int] = []
             self._said = ""
-            request = replace(self._request, prompt_ids=prompt, seed=round_seed(self._request.seed, number))
+            seed = round_seed(self._request.seed, number)
+            guided = guided_calls(self._speaker.tokenizer, self._toolbox.definitions)
+            request = replace(self._request, prompt_ids=prompt, seed=seed, steering=guided)
             yield from self._turn(request, ids)
             text, calls = read_reply(self._speaker.tokenizer, ids)
             settled = [self._toolbox.settle(call) if isinstance(call, ToolCall) else call for call in calls]
