@@ -9,14 +9,18 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tutelage.commands.common import examples
+from tutelage.commands.common import examples, stages
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from tutelage.serve.models import Models
     from tutelage.serve.running import Address
+    from tutelage.store.engine import Store
 
 EXAMPLES = examples(
     "tutelage serve quickstart                          all models of a run, on this machine only",
+    "tutelage serve --ui quickstart                     its pages alone, without models",
     "tutelage serve quickstart/base quickstart/ppo      these two",
     "tutelage serve --keys keys.txt --new-key anna      make a key; it is shown once",
     "tutelage serve quickstart --host 0.0.0.0 --keys keys.txt --allow-host lm.example.org",
@@ -46,9 +50,10 @@ def command(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name under which clients reach this server.")
     ] = None,
+    ui: Annotated[bool, typer.Option("--ui", help="Only the pages of a run: no model is loaded.")] = False,
     log: Annotated[bool, typer.Option("--log", help="A line for every request.")] = False,
 ) -> None:
-    """Serve models over HTTP as OpenAI does: chat, completions, log-probs, tools, stored completions."""
+    """Serve models over HTTP as OpenAI does, and the web app: rank, compare, runs, completions, board, report."""
     from tutelage.errors import DataError, ResourceError
     from tutelage.serve.keys import add_key, read_keys
     from tutelage.serve.running import Address
@@ -64,16 +69,28 @@ def command(
     address.check(known)
 
     from tutelage.serve.app import build_app
-    from tutelage.serve.models import Limits, Models, find_models, store_of
-    from tutelage.serve.running import server_of
-    from tutelage.store.engine import open_store
+    from tutelage.serve.models import Limits, Models, find_models, run_of, store_of
+    from tutelage.store.engine import open_store, store_url
+    from tutelage.web.app import build_pages
+    from tutelage.web.site import Site
 
-    places = find_models(names)
-    url = store or store_of(places)
+    run = run_of(names)
+    if ui and run is None:
+        raise DataError("--ui needs one run", hint="tutelage serve --ui quickstart")
+    places = [] if ui else find_models(names)
+    url = store or (store_url(run) if run is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
     models = Models(places, Limits(slots, queue, context, max_body))
-    app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public)
+    pages = build_pages(Site(run, opened, models, stages()))
+    app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
     _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
+    _run(app, address, log, models, opened)
+
+
+def _run(app: ASGIApp, address: Address, log: bool, models: Models, opened: Store | None) -> None:
+    from tutelage.errors import ResourceError
+    from tutelage.serve.running import server_of
+
     server = server_of(app, address, "info" if log else "warning")
     try:
         server.run()
@@ -91,4 +108,5 @@ def _tell(models: Models, address: Address, store: str) -> None:
         kind = "chat and completions" if served.chats else "completions only: a base model"
         console.print(Text(f"{served.name:<16} context {served.context:>6}   {kind}", "dim"), soft_wrap=True)
     console.print(Text(f"stored completions: {store}", "dim"), soft_wrap=True)
+    console.print(Text(f"pages {address.url.removesuffix('/v1')}/", "bold"), soft_wrap=True)
     console.print(Text(f"serving {address.url}  (Ctrl-C ends it)", "bold"), soft_wrap=True)

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tutelage.errors import TutelageError
 from tutelage.serve import chat, stored, texts, tokens
@@ -29,9 +29,13 @@ CLOSED = 499  # as proxies note a client that hung up; nobody reads it
 
 
 def build_app(
-    models: Models, store: Store | None, keys: Keys | None = None, hosts: tuple[str, ...] = (), public: bool = False
-) -> ASGIApp:
-    """The API over these models, behind its guard. Without a store nothing can be stored."""
+    models: Models, store: Store | None, keys: Keys | None = None, hosts: tuple[str, ...] = (), public: bool = False,
+    pages: ASGIApp | None = None,
+) -> ASGIApp:  # fmt: skip
+    """The API over these models, behind its guard. Without a store nothing can be stored.
+
+    `pages` answers every address that is not the API's.
+    """
     app = FastAPI(
         title="Tutelage",
         docs_url=None,  # its pages load scripts from elsewhere
@@ -53,7 +57,21 @@ def build_app(
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(TutelageError, _refused)
-    return Guard(app, keys or Keys(), hosts, any_address=public, max_body=models.limits.body)
+    whole = app if pages is None else _Beside(app, pages)
+    return Guard(whole, keys or Keys(), hosts, any_address=public, max_body=models.limits.body)
+
+
+class _Beside:
+    """The API at its addresses, the pages at all others."""
+
+    OURS = ("v1", "health", "tokenizer_info", "tokenize", "detokenize", "openapi.json")
+
+    def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
+        self._api, self._pages = api, pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["path"].split("/")[1:2] not in [[name] for name in self.OURS]
+        await (self._pages if is_page else self._api)(scope, receive, send)
 
 
 @contextlib.asynccontextmanager

@@ -79,6 +79,15 @@ def find_models(names: Sequence[str]) -> list[tuple[str, Place]]:
     return list(zip(short_names(found), found, strict=True))
 
 
+def run_of(names: Sequence[str]) -> Path | None:
+    """The run folder of the first name, or that of the stage it names; None for a model from elsewhere."""
+    for path in (Path(names[0]), Path("runs") / names[0]):
+        for folder in (path, path.resolve().parent, path.resolve().parent.parent):
+            if path.exists() and (folder / "run.json").is_file():
+                return folder
+    return None
+
+
 def store_of(places: Sequence[tuple[str, Place]]) -> str:
     """The store of the first model's run, or one in this folder for a model from elsewhere."""
     above = places[0][1].path.resolve().parent
