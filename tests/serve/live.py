@@ -59,18 +59,28 @@ def make_models(folder: Path) -> list[tuple[str, Place]]:
     return [("instruct", Place(folder / "instruct", "sft")), ("base", Place(folder / "base", "pretrain"))]
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def running(
-    folder: Path, limits: Limits = PLENTY, keys: Keys | None = None, store: str | None = None, **options: Any
+    folder: Path,
+    limits: Limits = PLENTY,
+    keys: Keys | None = None,
+    store: str | None = None,
+    loaded: bool = True,
+    grace: float = 30.0,
+    **options: Any,
 ) -> Iterator[Running]:
     """Serve on a free port until the end of the block."""
     with ExitStack() as stack:
         database = stack.enter_context(opened(store or f"sqlite:///{folder / 'store.sqlite'}"))
-        models = Models(make_models(folder), limits)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = server_of(build_app(models, database, keys, **options), Address(port=port))
+        models, port = Models(make_models(folder), limits, loaded), free_port()
+        app, address = build_app(models, database, keys, **options), Address(port=port)
+        server = server_of(app, address, stop=models.stop, grace=grace)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
         thread.start()
         stack.callback(thread.join)

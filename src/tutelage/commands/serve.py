@@ -12,11 +12,8 @@ from rich.text import Text
 from tutelage.commands.common import examples, stages
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from tutelage.serve.models import Models
+    from tutelage.serve.models import Served
     from tutelage.serve.running import Address
-    from tutelage.store.engine import Store
 
 EXAMPLES = examples(
     "tutelage serve quickstart                          all models of a run, on this machine only",
@@ -51,6 +48,9 @@ def command(
         list[str] | None, typer.Option("--allow-host", help="A name under which clients reach this server.")
     ] = None,
     ui: Annotated[bool, typer.Option("--ui", help="Only the pages of a run: no model is loaded.")] = False,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Seconds for what is under way when the server is told to end.")
+    ] = 30.0,
     log: Annotated[bool, typer.Option("--log", help="A line for every request.")] = False,
 ) -> None:
     """Serve models over HTTP as OpenAI does, and the web app: rank, compare, runs, completions, board, report."""
@@ -70,43 +70,39 @@ def command(
 
     from tutelage.serve.app import build_app
     from tutelage.serve.models import Limits, Models, find_models, run_of, store_of
+    from tutelage.serve.running import run, server_of
     from tutelage.store.engine import open_store, store_url
     from tutelage.web.app import build_pages
     from tutelage.web.site import Site
 
-    run = run_of(names)
-    if ui and run is None:
+    folder = run_of(names)
+    if ui and folder is None:
         raise DataError("--ui needs one run", hint="tutelage serve --ui quickstart")
     places = [] if ui else find_models(names)
-    url = store or (store_url(run) if run is not None else store_of(places))
+    url = store or (store_url(folder) if folder is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
-    models = Models(places, Limits(slots, queue, context, max_body))
-    pages = build_pages(Site(run, opened, models, stages()))
+    models = Models(places, Limits(slots, queue, context, max_body), loaded=False)
+    pages = build_pages(Site(folder, opened, models, stages()))
     app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
-    _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
-    _run(app, address, log, models, opened)
-
-
-def _run(app: ASGIApp, address: Address, log: bool, models: Models, opened: Store | None) -> None:
-    from tutelage.errors import ResourceError
-    from tutelage.serve.running import server_of
-
-    server = server_of(app, address, "info" if log else "warning")
+    server = server_of(app, address, "info" if log else "warning", models.stop, grace)
+    _tell(address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
     try:
-        server.run()
+        run(server, models, address, _tell_of)
     finally:
-        models.stop()
         if opened is not None:
             opened.close()
-    if not server.started:
-        raise ResourceError(f"{address.url} cannot be opened", hint="another program may use the port: try --port")
 
 
-def _tell(models: Models, address: Address, store: str) -> None:
-    console = Console(highlight=False)
-    for served in models.by_name.values():
-        kind = "chat and completions" if served.chats else "completions only: a base model"
-        console.print(Text(f"{served.name:<16} context {served.context:>6}   {kind}", "dim"), soft_wrap=True)
-    console.print(Text(f"stored completions: {store}", "dim"), soft_wrap=True)
-    console.print(Text(f"pages {address.url.removesuffix('/v1')}/", "bold"), soft_wrap=True)
-    console.print(Text(f"serving {address.url}  (Ctrl-C ends it)", "bold"), soft_wrap=True)
+def _tell(address: Address, store: str) -> None:
+    _print(f"stored completions: {store}", "dim")
+    _print(f"pages {address.url.removesuffix('/v1')}/", "bold")
+    _print(f"serving {address.url}  (Ctrl-C ends it)", "bold")
+
+
+def _tell_of(served: Served) -> None:
+    kind = "chat and completions" if served.chats else "completions only: a base model"
+    _print(f"{served.name:<16} context {served.context:>6}   {kind}", "dim")
+
+
+def _print(line: str, style: str) -> None:
+    Console(highlight=False).print(Text(line, style), soft_wrap=True)

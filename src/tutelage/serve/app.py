@@ -22,7 +22,7 @@ from tutelage.serve.keeping import Asked, replay, shown
 from tutelage.serve.keys import Keys
 from tutelage.serve.models import Models, Served
 from tutelage.serve.protocol import ChatBody, CompletionBody
-from tutelage.serve.refusal import INVALID, RefusalError, invalid, refusal_of
+from tutelage.serve.refusal import INVALID, RefusalError, invalid, refusal_of, unavailable
 from tutelage.store.engine import Store
 
 CLOSED = 499  # as proxies note a client that hung up; nobody reads it
@@ -80,20 +80,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(app.state.models.stop)
 
 
-async def _health(request: HttpRequest) -> dict[str, Any]:
-    """Whether the server works, and how busy each model is."""
+async def _health(request: HttpRequest) -> Response:
+    """Whether the server works, and how busy each model is; 503 while models load."""
     models: Models = request.app.state.models
     busy = {
         name: {"slots": served.worker.num_slots, "busy": served.worker.num_busy, "waiting": served.worker.num_waiting}
         for name, served in models.by_name.items()
     }
-    return {"status": "ok", "models": busy}
+    if models.missing:
+        refusal = unavailable(f"being loaded: {', '.join(models.missing)}", "loading")
+        return Json({"status": "loading", "models": busy, **refusal.body}, refusal.status, refusal.headers)
+    return Json({"status": "ok", "models": busy})
 
 
 async def _models(request: HttpRequest) -> dict[str, Any]:
     """All models."""
-    models: Models = request.app.state.models
-    return {"object": "list", "data": [_described(served) for served in models.by_name.values()]}
+    return {"object": "list", "data": [_described(served) for served in request.app.state.models.all()]}
 
 
 async def _model(request: HttpRequest, name: str) -> dict[str, Any]:

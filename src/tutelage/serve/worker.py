@@ -14,7 +14,7 @@ from typing import Any
 from tutelage.generation.decoding import Decoding
 from tutelage.generation.engine import Engine
 from tutelage.generation.request import Reply, Request, Tops
-from tutelage.serve.refusal import RefusalError
+from tutelage.serve.refusal import RefusalError, unavailable
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Worker:
 
     def _admit(self, count: int) -> None:
         if self._stopping:
-            raise RefusalError(503, "the server is shutting down", kind="service_unavailable")
+            raise unavailable("the server is shutting down", "shutting_down")
         if self._admitted + count > self.num_slots + self.max_waiting:
             raise RefusalError(
                 429,
@@ -157,7 +157,7 @@ class Worker:
                 self._step()
         while self._orders:
             self._orders.popleft()()
-        self._fail(RefusalError(503, "the server is shutting down", kind="service_unavailable"))
+        self._fail(unavailable("the server is shutting down", "shutting_down"))
 
     def _begin(self, ticket: Ticket) -> None:
         self._under_way[ticket.number] = ticket

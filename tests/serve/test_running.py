@@ -1,0 +1,105 @@
+"""A server's beginning and end: 503 while models load, and an end in order, whatever it is told by and busy with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import tiny
+from serve.live import CONTEXT, free_port, running
+
+COMMAND = "import sys; from tutelage.cli import main; sys.argv[0] = 'tutelage'; main()"
+ENDLESS = {"model": "instruct", "prompt": "x", "logit_bias": {"40": 100}, "stream": True}
+
+
+def test_until_the_models_are_there_clients_are_told_to_come_again(tmp_path: Path) -> None:
+    asked = {"model": "instruct", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+    with running(tmp_path, loaded=False) as server, httpx2.Client(base_url=server.root) as client:
+        answers = [
+            client.get("/health"),
+            client.get("/v1/models"),
+            client.get("/v1/models/base"),
+            client.post("/v1/chat/completions", json=asked),
+            client.post("/v1/completions", json={"model": "base", "prompt": "x"}),
+            client.post("/tokenize", json={"prompt": "x"}),
+        ]
+        for answer in answers:
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "loading"
+            assert int(answer.headers["Retry-After"]) >= 1
+        assert client.post("/v1/chat/completions", json={**asked, "model": "nobody"}).status_code == 404
+        server.models.load()
+        assert client.get("/health").json()["status"] == "ok"
+        assert client.post("/v1/chat/completions", json=asked).status_code == 200
+
+
+def test_what_does_not_end_in_time_hears_why(tmp_path: Path) -> None:
+    with running(tmp_path, grace=0.0) as server:
+        body = {**ENDLESS, "n": 30, "max_tokens": CONTEXT}
+        with httpx2.stream("POST", f"{server.url}/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            server.stop()
+            events = [line.removeprefix("data: ") for line in lines if line]
+        assert json.loads(events[-2])["error"]["code"] == "shutting_down"
+        assert events[-1] == "[DONE]"
+
+
+def serve(model: Path, port: int) -> subprocess.Popen[str]:
+    """`tutelage serve` in a process of its own."""
+    arguments = [sys.executable, "-c", COMMAND, "serve", str(model), "--store", "none", "--port", str(port)]
+    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(client: httpx2.Client, process: subprocess.Popen[str]) -> set[int]:
+    """Until it serves; the statuses that it answered with."""
+    seen: set[int] = set()
+    while 200 not in seen:
+        assert process.poll() is None
+        with contextlib.suppress(httpx2.TransportError):
+            seen.add(client.get("/models").status_code)
+        time.sleep(0.01)
+    return seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_finishes_its_replies_and_ends_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    tiny.model_artifact(tmp_path / "instruct", max_position_embeddings=CONTEXT)
+    port = free_port()
+    with serve(tmp_path / "instruct", port) as process, httpx2.Client(base_url=f"http://127.0.0.1:{port}/v1") as client:
+        assert wait_for(client, process) <= {200, 503}
+        with client.stream("POST", "/completions", json={**ENDLESS, "max_tokens": 300}) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            process.send_signal(number)
+            assert [line for line in lines if line][-1] == "data: [DONE]"
+        _, said = process.communicate()
+        assert (process.returncode, said) == (0, "")
+
+
+def test_an_address_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:
+    with running(tmp_path) as server, serve(tmp_path / "base", server.port) as process:
+        _, said = process.communicate()
+    assert process.returncode == 2
+    assert "cannot be opened" in said
+    assert "Traceback" not in said
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason(tmp_path: Path) -> None:
+    tiny.model_artifact(tmp_path / "broken")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x00" * 64)
+    with serve(tmp_path / "broken", free_port()) as process:
+        _, said = process.communicate()
+    assert process.returncode == 2
+    assert "model.safetensors" in said
+    assert "Traceback" not in said
