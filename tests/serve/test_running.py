@@ -12,9 +12,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
 import tiny
 from serve.live import CONTEXT, free_port, running
+from tutelage.cli import build_app
 
 COMMAND = "import sys; from tutelage.cli import main; sys.argv[0] = 'tutelage'; main()"
 ENDLESS = {"model": "instruct", "prompt": "x", "logit_bias": {"40": 100}, "stream": True}
@@ -88,18 +90,15 @@ def test_a_server_that_is_told_to_end_finishes_its_replies_and_ends_in_order(
 
 
 def test_an_address_that_is_taken_is_an_error_in_words(tmp_path: Path) -> None:
-    with running(tmp_path) as server, serve(tmp_path / "base", server.port) as process:
-        _, said = process.communicate()
-    assert process.returncode == 2
-    assert "cannot be opened" in said
-    assert "Traceback" not in said
+    with running(tmp_path) as server:
+        arguments = ["serve", str(tmp_path / "base"), "--store", "none", "--port", str(server.port)]
+        done = CliRunner().invoke(build_app(), arguments)
+    assert (done.exit_code, "cannot be opened" in done.stderr) == (2, True)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason(tmp_path: Path) -> None:
     tiny.model_artifact(tmp_path / "broken")
     (tmp_path / "broken" / "model.safetensors").write_bytes(b"\x00" * 64)
-    with serve(tmp_path / "broken", free_port()) as process:
-        _, said = process.communicate()
-    assert process.returncode == 2
-    assert "model.safetensors" in said
-    assert "Traceback" not in said
+    arguments = ["serve", str(tmp_path / "broken"), "--store", "none", "--port", str(free_port())]
+    done = CliRunner().invoke(build_app(), arguments)
+    assert (done.exit_code, "model.safetensors" in done.stderr) == (2, True)

@@ -104,14 +104,14 @@ def run(server: Server, models: Models, address: Address, told: Callable[[Served
             problems.append(problem)
             server.should_exit = True
 
-    for number in ENDING:
-        signal.signal(number, server.handle_exit)  # uvicorn raises them again when it has ended: no reason to die then
+    # uvicorn raises signals again when it has ended: no reason to die then
+    before = {number: signal.signal(number, server.handle_exit) for number in ENDING}
     loading = threading.Thread(target=load, name="loading", daemon=True)
     loading.start()
     with contextlib.suppress(SystemExit):  # uvicorn's way to say that the address is taken
         server.run()
-    for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     models.stop()
     loading.join()
     models.stop()  # what was loaded last
