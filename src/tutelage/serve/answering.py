@@ -19,6 +19,7 @@ from tutelage.serve.worker import Ticket, Worker
 
 T = TypeVar("T")
 LOG = logging.getLogger("tutelage.serve")
+JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Json(JSONResponse):
@@ -26,7 +27,7 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """See JSONResponse."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        return JSON.encode(content).encode()
 
 
 class HungUpError(Exception):
@@ -58,11 +59,11 @@ async def whole(worker: Worker, tickets: Sequence[Ticket]) -> list[Reply]:
     replies: dict[int, Reply] = {}
     try:
         while len(replies) < len(tickets):
-            number, event = await tickets[0].events.get()
-            if isinstance(event, Exception):
-                raise event
-            assert isinstance(event, Reply)
-            replies[number] = event
+            for number, event in await tickets[0].events.next():
+                if isinstance(event, Exception):
+                    raise event
+                assert isinstance(event, Reply)
+                replies[number] = event
         return [replies[ticket.number] for ticket in tickets]
     finally:
         cancel(worker, tickets)
@@ -104,10 +105,10 @@ class EventStream(Response):
         try:
             async with contextlib.aclosing(self._events) as events:
                 async for event in events:
-                    await line(json.dumps(event, allow_nan=False, separators=(",", ":")))
+                    await line(JSON.encode(event))
         except Exception as error:
             if (refusal := refusal_of(error)).status == 500:
                 LOG.exception("a stream failed", exc_info=error)
-            await line(json.dumps(refusal.body))
+            await line(JSON.encode(refusal.body))
         await line("[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -19,7 +19,7 @@ from tutelage.serve.prompts import text_prompts
 from tutelage.serve.protocol import CompletionBody
 from tutelage.serve.refusal import invalid
 from tutelage.serve.saying import Offer, Pieces, plain_text
-from tutelage.serve.worker import Ticket, Token
+from tutelage.serve.worker import Ticket
 
 Row = tuple[int, float | None, Tops]
 
@@ -134,11 +134,13 @@ async def stream(text: Text) -> AsyncGenerator[dict[str, Any]]:
                 reason = None if text.tickets else "length"
                 yield dict(chunk(index, text.prompt_text(index), text.prompt_rows(index), reason))
         async for index, event in merged(text.tickets):
-            if isinstance(event, Token):
-                held[index].append((event.id, event.logprob, event.tops))
-                if piece := pieces[index].push(event.id):
-                    rows, held[index] = held[index], []
-                    yield dict(chunk(index, piece, rows))
+            if isinstance(event, list):
+                piece, count = pieces[index].push_all([token.id for token in event])
+                count += len(held[index]) if count else 0
+                held[index] += [(token.id, token.logprob, token.tops) for token in event]
+                if piece:
+                    yield dict(chunk(index, piece, held[index][:count]))
+                    del held[index][:count]
                 continue
             replies.append(event)
             rest = pieces[index].finish(plain_text(tokenizer, event))
