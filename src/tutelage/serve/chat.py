@@ -6,10 +6,11 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tutelage.generation.request import Reply, Request
-from tutelage.serve.answering import cancel, whole
+from tutelage.serve.answering import Mould, cancel, whole
 from tutelage.serve.drawing import requests_of
 from tutelage.serve.events import Token
 from tutelage.serve.logprobs import chat_logprobs, tokens_of, visible_tokens
@@ -127,7 +128,7 @@ async def answer(chat: Chat) -> dict[str, Any]:
     return chat.completion(await whole(chat.served.worker, chat.tickets))
 
 
-async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]]:
+async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any] | str]:
     """The answer as chunks; `keep` gets the whole one before the last chunk."""
     includes_usage = chat.body.stream_options is not None and chat.body.stream_options.include_usage
     told = {"usage": None} if includes_usage else {}
@@ -136,7 +137,11 @@ async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return {**chat.head("chat.completion.chunk"), "choices": [choice], **told}
 
+    def said_piece(index: int, text: str) -> dict[str, Any]:
+        return chunk(index, {"content": text})
+
     replies: dict[int, Reply] = {}
+    moulds = [Mould(partial(said_piece, index)) for index in range(len(chat.tickets))]
     pieces = [Pieces(chat.served.tokenizer, chat.body.stops, chat.offer) for _ in chat.tickets]
     held: list[list[Token]] = [[] for _ in chat.tickets]
     try:
@@ -147,9 +152,11 @@ async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]
                 piece, count = pieces[index].push_all([token.id for token in event])
                 count += len(held[index]) if count else 0
                 held[index] += event
-                if piece:
+                if piece and chat.body.logprobs:
                     yield chunk(index, {"content": piece}, logprobs=chat.logprobs(held[index][:count]))
-                    del held[index][:count]
+                elif piece:
+                    yield moulds[index].fill(piece)
+                del held[index][:count]
                 continue
             replies[index] = event
             said = read(chat.served.tokenizer, event, chat.offer)
