@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 import tiny
 from tutelage.serve.app import build_app
@@ -21,6 +25,7 @@ from tutelage.store.engine import Store, opened
 from tutelage.talk.speaker import Place
 
 CONTEXT = 800
+COMMAND = "import sys; from tutelage.cli import main; sys.argv[0] = 'tutelage'; main()"
 PLENTY = Limits()
 
 
@@ -89,3 +94,25 @@ def running(
             assert thread.is_alive()
             time.sleep(0.01)
         yield Running(port, models, database, lambda: setattr(server, "should_exit", True))
+
+
+@contextmanager
+def serve(model: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """`tutelage serve` in a process of its own, killed at the end of the block if it runs then."""
+    arguments = [sys.executable, "-c", COMMAND, "serve", str(model), "--store", "none", "--port", str(port)]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(client: httpx2.Client, process: subprocess.Popen[str]) -> set[int]:
+    """Until it serves; the statuses that it answered with."""
+    seen: set[int] = set()
+    while 200 not in seen:
+        assert process.poll() is None
+        with suppress(httpx2.TransportError):
+            seen.add(client.get("/models").status_code)
+        time.sleep(0.01)
+    return seen

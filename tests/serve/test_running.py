@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import httpx2
@@ -15,10 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
-from serve.live import CONTEXT, free_port, running
+from serve.live import CONTEXT, free_port, running, serve, wait_for
 from tutelage.cli import build_app
 
-COMMAND = "import sys; from tutelage.cli import main; sys.argv[0] = 'tutelage'; main()"
 ENDLESS = {"model": "instruct", "prompt": "x", "logit_bias": {"40": 100}, "stream": True}
 
 
@@ -53,23 +48,6 @@ def test_what_does_not_end_in_time_hears_why(tmp_path: Path) -> None:
             events = [line.removeprefix("data: ") for line in lines if line]
         assert json.loads(events[-2])["error"]["code"] == "shutting_down"
         assert events[-1] == "[DONE]"
-
-
-def serve(model: Path, port: int) -> subprocess.Popen[str]:
-    """`tutelage serve` in a process of its own."""
-    arguments = [sys.executable, "-c", COMMAND, "serve", str(model), "--store", "none", "--port", str(port)]
-    return subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(client: httpx2.Client, process: subprocess.Popen[str]) -> set[int]:
-    """Until it serves; the statuses that it answered with."""
-    seen: set[int] = set()
-    while 200 not in seen:
-        assert process.poll() is None
-        with contextlib.suppress(httpx2.TransportError):
-            seen.add(client.get("/models").status_code)
-        time.sleep(0.01)
-    return seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
