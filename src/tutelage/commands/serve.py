@@ -12,7 +12,8 @@ from rich.text import Text
 from tutelage.commands.common import examples, stages
 
 if TYPE_CHECKING:
-    from tutelage.serve.models import Served
+    from tutelage.serve.keys import Keys
+    from tutelage.serve.models import Limits, Served
     from tutelage.serve.running import Address
 
 EXAMPLES = examples(
@@ -68,22 +69,31 @@ def command(
     known, address = read_keys(keys), Address(host, port)
     address.check(known)
 
+    from tutelage.serve.models import Limits, run_of
+
+    folder, limits = run_of(names), Limits(slots, queue, context, max_body)
+    if ui and folder is None:
+        raise DataError("--ui needs one run", hint="tutelage serve --ui quickstart")
+    _serve([] if ui else names, folder, limits, store, known, address, tuple(allow_host or ()), log, grace)
+
+
+def _serve(
+    names: list[str], folder: Path | None, limits: Limits, store: str | None, known: Keys, address: Address,
+    hosts: tuple[str, ...], log: bool, grace: float,
+) -> None:  # fmt: skip
     from tutelage.serve.app import build_app
-    from tutelage.serve.models import Limits, Models, find_models, run_of, store_of
+    from tutelage.serve.models import Models, find_models, store_of
     from tutelage.serve.running import run, server_of
     from tutelage.store.engine import open_store, store_url
     from tutelage.web.app import build_pages
     from tutelage.web.site import Site
 
-    folder = run_of(names)
-    if ui and folder is None:
-        raise DataError("--ui needs one run", hint="tutelage serve --ui quickstart")
-    places = [] if ui else find_models(names)
+    places = find_models(names) if names else []
     url = store or (store_url(folder) if folder is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
-    models = Models(places, Limits(slots, queue, context, max_body), loaded=False)
+    models = Models(places, limits, loaded=False)
     pages = build_pages(Site(folder, opened, models, stages()))
-    app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
+    app = build_app(models, opened, known, hosts, address.is_public, pages)
     server = server_of(app, address, "info" if log else "warning", models.stop, grace)
     _tell(address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
     try:
