@@ -147,7 +147,11 @@ def _text(answer: Mapping[str, Any]) -> str:
 
 def asked(place: Place, prompts: Sequence[Any], new: int, clients: int, streams: bool = False) -> Cost:
     """Every prompt asked once, greedily, by `clients` at once."""
-    bodies = [bodied(place, prompt, new, streams) | {"temperature": 0} for prompt in prompts]
+    plainly = {
+        "temperature": 0,
+        "repeat_penalty": 1.0,
+    }  # llama.cpp's server has 1.1 unless told; others know no such field
+    bodies = [bodied(place, prompt, new, streams) | plainly for prompt in prompts]
     found: dict[int, Answer] = {}
     waiting = iter(enumerate(bodies))
 
