@@ -76,6 +76,7 @@ def running(
     limits: Limits = PLENTY,
     keys: Keys | None = None,
     store: str | None = None,
+    models: bool = True,
     loaded: bool = True,
     grace: float = 30.0,
     **options: Any,
@@ -83,9 +84,9 @@ def running(
     """Serve on a free port until the end of the block."""
     with ExitStack() as stack:
         database = stack.enter_context(opened(store or f"sqlite:///{folder / 'store.sqlite'}"))
-        models, port = Models(make_models(folder), limits, loaded), free_port()
-        app, address = build_app(models, database, keys, **options), Address(port=port)
-        server = server_of(app, address, stop=models.stop, grace=grace)
+        found, port = Models(make_models(folder) if models else [], limits, loaded), free_port()
+        app, address = build_app(found, database, keys, **options), Address(port=port)
+        server = server_of(app, address, stop=found.stop, grace=grace)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
         thread.start()
         stack.callback(thread.join)
@@ -93,7 +94,7 @@ def running(
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Running(port, models, database, lambda: setattr(server, "should_exit", True))
+        yield Running(port, found, database, lambda: setattr(server, "should_exit", True))
 
 
 @contextmanager

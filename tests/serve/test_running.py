@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -80,3 +82,31 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason(tmp_path:
     arguments = ["serve", str(tmp_path / "broken"), "--store", "none", "--port", str(free_port())]
     done = CliRunner().invoke(build_app(), arguments)
     assert (done.exit_code, "model.safetensors" in done.stderr) == (2, True)
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
+def test_a_pickle_is_refused_unread(tmp_path: Path, name: str) -> None:
+    model, mark = tmp_path / "model", tmp_path / "read"
+    tiny.model_artifact(model)
+    (model / "model.safetensors").unlink()
+    (model / name).write_bytes(pickle.dumps(Bomb(mark)))
+    done = CliRunner().invoke(build_app(), ["serve", str(model), "--store", "none", "--port", str(free_port())])
+    assert (done.exit_code, mark.exists()) == (2, False)
+    assert "safetensors" in done.stderr
+
+
+def test_without_models_every_route_that_needs_one_says_so(tmp_path: Path) -> None:
+    with running(tmp_path, models=False) as server, httpx2.Client(base_url=server.root) as client:
+        assert client.get("/v1/models").json() == {"object": "list", "data": []}
+        for answer in (client.get("/tokenizer_info"), client.post("/tokenize", json={"prompt": "x"})):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
