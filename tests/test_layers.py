@@ -50,9 +50,10 @@ LAYERS: Mapping[str, set[str]] = {
                "evaluation", "labels"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation", "memory", "privacy"},
     "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
+    "web": {"errors", "store", "run", "labels", "evaluation", "serve"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
-                 "store", "labels", "serve", "verification"},
+                 "store", "labels", "serve", "web", "verification"},
     "cli": {"errors", "run", "commands"},
 }  # fmt: skip
 # What of `run` libraries may know: the contracts, not how recipes are read and executed.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 import tiny
 from tutelage.serve.app import build_app
@@ -21,6 +25,7 @@ from tutelage.store.engine import Store, opened
 from tutelage.talk.speaker import Place
 
 CONTEXT = 800
+COMMAND = "import sys; from tutelage.cli import main; sys.argv[0] = 'tutelage'; main()"
 PLENTY = Limits()
 
 
@@ -59,18 +64,29 @@ def make_models(folder: Path) -> list[tuple[str, Place]]:
     return [("instruct", Place(folder / "instruct", "sft")), ("base", Place(folder / "base", "pretrain"))]
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def running(
-    folder: Path, limits: Limits = PLENTY, keys: Keys | None = None, store: str | None = None, **options: Any
+    folder: Path,
+    limits: Limits = PLENTY,
+    keys: Keys | None = None,
+    store: str | None = None,
+    models: bool = True,
+    loaded: bool = True,
+    grace: float = 30.0,
+    **options: Any,
 ) -> Iterator[Running]:
     """Serve on a free port until the end of the block."""
     with ExitStack() as stack:
         database = stack.enter_context(opened(store or f"sqlite:///{folder / 'store.sqlite'}"))
-        models = Models(make_models(folder), limits)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = server_of(build_app(models, database, keys, **options), Address(port=port))
+        found, port = Models(make_models(folder) if models else [], limits, loaded), free_port()
+        app, address = build_app(found, database, keys, **options), Address(port=port)
+        server = server_of(app, address, stop=found.stop, grace=grace)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
         thread.start()
         stack.callback(thread.join)
@@ -78,4 +94,26 @@ def running(
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Running(port, models, database, lambda: setattr(server, "should_exit", True))
+        yield Running(port, found, database, lambda: setattr(server, "should_exit", True))
+
+
+@contextmanager
+def serve(model: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """`tutelage serve` in a process of its own, killed at the end of the block if it runs then."""
+    arguments = [sys.executable, "-c", COMMAND, "serve", str(model), "--store", "none", "--port", str(port)]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(client: httpx2.Client, process: subprocess.Popen[str]) -> set[int]:
+    """Until it serves; the statuses that it answered with."""
+    seen: set[int] = set()
+    while 200 not in seen:
+        assert process.poll() is None
+        with suppress(httpx2.TransportError):
+            seen.add(client.get("/models").status_code)
+        time.sleep(0.01)
+    return seen

@@ -92,6 +92,17 @@ def test_an_unknown_path_or_method_is_an_error_in_shape(server: Running) -> None
         assert (answer.status_code, set(answer.json()["error"])) == (status, {"message", "type", "param", "code"})
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/../../etc/passwd", "/v1/models/..%2f..%2fetc%2fpasswd", "/v1/chat/completions/../x"]
+)
+def test_a_path_leads_nowhere_but_to_routes(server: Running, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:  # as it is: clients would mend it
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"root:" not in answer
+
+
 def test_text_that_databases_dislike_is_stored(server: Running) -> None:
     body = {"model": "instruct", "messages": [{"role": "user", "content": "\x00?"}], "max_tokens": 1, "store": True}
     content = json.dumps(body | {"metadata": {"zero": "\x00"}}).encode()

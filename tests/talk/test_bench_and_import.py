@@ -21,7 +21,12 @@ def test_rows_are_found_and_unknown_ones_named() -> None:
     assert [path.stem for path in rows] == ["dpo", "generation", "grpo", "ppo"]
     assert all('__name__ == "__main__"' in path.read_text() for path in rows), "shared modules are no rows"
     assert [path.stem for path in benchmarks.benchmark_rows("rlhf", ["generation"])] == ["generation"]
-    assert [path.stem for path in benchmarks.benchmark_rows("serve", [])] == ["throughput"]
+    assert [path.stem for path in benchmarks.benchmark_rows("serve", [])] == [
+        "crowd",
+        "llamacpp",
+        "overhead",
+        "throughput",
+    ]
     with pytest.raises(RecipeError, match=r"there is no benchmark 'rlfh'.*rlhf"):
         benchmarks.benchmark_rows("rlfh", [])
     with pytest.raises(RecipeError, match=r"rlhf has no row 'generatoin'.*generation"):

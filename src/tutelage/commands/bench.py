@@ -13,6 +13,7 @@ from tutelage.commands.common import examples, print_table
 EXAMPLES = examples(
     "tutelage bench rlhf                          builds the peers' environment, runs every row",
     "tutelage bench rlhf --row dpo --row grpo --json rows.json",
+    "tutelage bench serve --row overhead          the server: what HTTP costs",
     "tutelage bench rlhf --quick                  shows that every row works; its ratios say nothing",
 )
 

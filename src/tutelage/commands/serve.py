@@ -9,14 +9,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from tutelage.commands.common import examples
+from tutelage.commands.common import examples, stages
 
 if TYPE_CHECKING:
-    from tutelage.serve.models import Models
+    from tutelage.serve.keys import Keys
+    from tutelage.serve.models import Limits, Served
     from tutelage.serve.running import Address
 
 EXAMPLES = examples(
     "tutelage serve quickstart                          all models of a run, on this machine only",
+    "tutelage serve --ui quickstart                     its pages alone, without models",
     "tutelage serve quickstart/base quickstart/ppo      these two",
     "tutelage serve --keys keys.txt --new-key anna      make a key; it is shown once",
     "tutelage serve quickstart --host 0.0.0.0 --keys keys.txt --allow-host lm.example.org",
@@ -46,9 +48,13 @@ def command(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name under which clients reach this server.")
     ] = None,
+    ui: Annotated[bool, typer.Option("--ui", help="Only the pages of a run: no model is loaded.")] = False,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Seconds for what is under way when the server is told to end.")
+    ] = 30.0,
     log: Annotated[bool, typer.Option("--log", help="A line for every request.")] = False,
 ) -> None:
-    """Serve models over HTTP as OpenAI does: chat, completions, log-probs, tools, stored completions."""
+    """Serve models over HTTP as OpenAI does, and the web app: rank, compare, runs, completions, board, report."""
     from tutelage.errors import DataError, ResourceError
     from tutelage.serve.keys import add_key, read_keys
     from tutelage.serve.running import Address
@@ -63,32 +69,50 @@ def command(
     known, address = read_keys(keys), Address(host, port)
     address.check(known)
 
-    from tutelage.serve.app import build_app
-    from tutelage.serve.models import Limits, Models, find_models, store_of
-    from tutelage.serve.running import server_of
-    from tutelage.store.engine import open_store
+    from tutelage.serve.models import Limits, run_of
 
-    places = find_models(names)
-    url = store or store_of(places)
+    folder, limits = run_of(names), Limits(slots, queue, context, max_body)
+    if ui and folder is None:
+        raise DataError("--ui needs one run", hint="tutelage serve --ui quickstart")
+    _serve([] if ui else names, folder, limits, store, known, address, tuple(allow_host or ()), log, grace)
+
+
+def _serve(
+    names: list[str], folder: Path | None, limits: Limits, store: str | None, known: Keys, address: Address,
+    hosts: tuple[str, ...], log: bool, grace: float,
+) -> None:  # fmt: skip
+    from tutelage.serve.app import build_app
+    from tutelage.serve.models import Models, find_models, store_of
+    from tutelage.serve.running import run, server_of
+    from tutelage.store.engine import open_store, store_url
+    from tutelage.web.app import build_pages
+    from tutelage.web.site import Site
+
+    places = find_models(names) if names else []
+    url = store or (store_url(folder) if folder is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
-    models = Models(places, Limits(slots, queue, context, max_body))
-    app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public)
-    _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
-    server = server_of(app, address, "info" if log else "warning")
+    models = Models(places, limits, loaded=False)
+    pages = build_pages(Site(folder, opened, models, stages()))
+    app = build_app(models, opened, known, hosts, address.is_public, pages)
+    server = server_of(app, address, "info" if log else "warning", models.stop, grace)
+    _tell(address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
     try:
-        server.run()
+        run(server, models, address, _tell_of)
     finally:
-        models.stop()
         if opened is not None:
             opened.close()
-    if not server.started:
-        raise ResourceError(f"{address.url} cannot be opened", hint="another program may use the port: try --port")
 
 
-def _tell(models: Models, address: Address, store: str) -> None:
-    console = Console(highlight=False)
-    for served in models.by_name.values():
-        kind = "chat and completions" if served.chats else "completions only: a base model"
-        console.print(Text(f"{served.name:<16} context {served.context:>6}   {kind}", "dim"), soft_wrap=True)
-    console.print(Text(f"stored completions: {store}", "dim"), soft_wrap=True)
-    console.print(Text(f"serving {address.url}  (Ctrl-C ends it)", "bold"), soft_wrap=True)
+def _tell(address: Address, store: str) -> None:
+    _print(f"stored completions: {store}", "dim")
+    _print(f"pages {address.url.removesuffix('/v1')}/", "bold")
+    _print(f"serving {address.url}  (Ctrl-C ends it)", "bold")
+
+
+def _tell_of(served: Served) -> None:
+    kind = "chat and completions" if served.chats else "completions only: a base model"
+    _print(f"{served.name:<16} context {served.context:>6}   {kind}", "dim")
+
+
+def _print(line: str, style: str) -> None:
+    Console(highlight=False).print(Text(line, style), soft_wrap=True)

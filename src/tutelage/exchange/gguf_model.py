@@ -12,8 +12,8 @@ from tutelage.exchange.gguf_file import GGUFFile
 from tutelage.model.config import ARCHITECTURES, ModelConfig, model_config_from_dict
 from tutelage.model.transformer import CausalLM
 
-_WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_BLOCK = {
+WHOLE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+BLOCK = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -86,11 +86,11 @@ def read_config(file: GGUFFile) -> ModelConfig:
 
 def _our_name(name: str) -> str | None:
     stem, _, kind = name.rpartition(".")
-    if stem in _WHOLE:
-        return f"{_WHOLE[stem]}.{kind}"
+    if stem in WHOLE:
+        return f"{WHOLE[stem]}.{kind}"
     parts = stem.split(".")
-    if len(parts) == 3 and parts[0] == "blk" and parts[2] in _BLOCK:
-        return f"model.layers.{parts[1]}.{_BLOCK[parts[2]]}.{kind}"
+    if len(parts) == 3 and parts[0] == "blk" and parts[2] in BLOCK:
+        return f"model.layers.{parts[1]}.{BLOCK[parts[2]]}.{kind}"
     return None
 
 

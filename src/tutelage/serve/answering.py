@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request as HttpRequest
@@ -19,6 +20,7 @@ from tutelage.serve.worker import Ticket, Worker
 
 T = TypeVar("T")
 LOG = logging.getLogger("tutelage.serve")
+JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class Json(JSONResponse):
@@ -26,7 +28,19 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """See JSONResponse."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+        return JSON.encode(content).encode()
+
+
+class Mould:
+    """JSON that is the same every time but for one string: written once, filled in for every piece of a stream."""
+
+    def __init__(self, make: Callable[[str], Mapping[str, Any]]) -> None:
+        mark = secrets.token_hex(16)
+        self._before, self._after = JSON.encode(make(mark)).split(JSON.encode(mark))
+
+    def fill(self, text: str) -> str:
+        """As `JSON.encode(make(text))`."""
+        return self._before + JSON.encode(text) + self._after
 
 
 class HungUpError(Exception):
@@ -58,11 +72,11 @@ async def whole(worker: Worker, tickets: Sequence[Ticket]) -> list[Reply]:
     replies: dict[int, Reply] = {}
     try:
         while len(replies) < len(tickets):
-            number, event = await tickets[0].events.get()
-            if isinstance(event, Exception):
-                raise event
-            assert isinstance(event, Reply)
-            replies[number] = event
+            for number, event in await tickets[0].events.next():
+                if isinstance(event, Exception):
+                    raise event
+                assert isinstance(event, Reply)
+                replies[number] = event
         return [replies[ticket.number] for ticket in tickets]
     finally:
         cancel(worker, tickets)
@@ -75,11 +89,14 @@ def cancel(worker: Worker, tickets: Sequence[Ticket]) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events: each a line of JSON, then `[DONE]`; an error on the way is the last event before it."""
+    """Server-sent events: each a line of JSON, given as such or to be written, then `[DONE]`.
+
+    An error on the way is the last event before it.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[dict[str, Any]], at_end: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any] | str], at_end: Callable[[], None]) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events, self._at_end = events, at_end
@@ -98,16 +115,15 @@ class EventStream(Response):
             await asyncio.gather(writing, listening, return_exceptions=True)
 
     async def _write(self, send: Send) -> None:
-        async def line(text: str) -> None:
-            await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": True})
+        async def line(text: str, more: bool = True) -> None:
+            await send({"type": "http.response.body", "body": f"data: {text}\n\n".encode(), "more_body": more})
 
         try:
             async with contextlib.aclosing(self._events) as events:
                 async for event in events:
-                    await line(json.dumps(event, allow_nan=False, separators=(",", ":")))
+                    await line(event if isinstance(event, str) else JSON.encode(event))
         except Exception as error:
             if (refusal := refusal_of(error)).status == 500:
                 LOG.exception("a stream failed", exc_info=error)
-            await line(json.dumps(refusal.body))
-        await line("[DONE]")
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await line(JSON.encode(refusal.body))
+        await line("[DONE]", more=False)

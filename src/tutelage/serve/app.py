@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tutelage.errors import TutelageError
 from tutelage.serve import chat, stored, texts, tokens
@@ -22,16 +22,20 @@ from tutelage.serve.keeping import Asked, replay, shown
 from tutelage.serve.keys import Keys
 from tutelage.serve.models import Models, Served
 from tutelage.serve.protocol import ChatBody, CompletionBody
-from tutelage.serve.refusal import INVALID, RefusalError, invalid, refusal_of
+from tutelage.serve.refusal import INVALID, RefusalError, invalid, refusal_of, unavailable
 from tutelage.store.engine import Store
 
 CLOSED = 499  # as proxies note a client that hung up; nobody reads it
 
 
 def build_app(
-    models: Models, store: Store | None, keys: Keys | None = None, hosts: tuple[str, ...] = (), public: bool = False
-) -> ASGIApp:
-    """The API over these models, behind its guard. Without a store nothing can be stored."""
+    models: Models, store: Store | None, keys: Keys | None = None, hosts: tuple[str, ...] = (), public: bool = False,
+    pages: ASGIApp | None = None,
+) -> ASGIApp:  # fmt: skip
+    """The API over these models, behind its guard. Without a store nothing can be stored.
+
+    `pages` answers every address that is not the API's.
+    """
     app = FastAPI(
         title="Tutelage",
         docs_url=None,  # its pages load scripts from elsewhere
@@ -53,7 +57,21 @@ def build_app(
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(TutelageError, _refused)
-    return Guard(app, keys or Keys(), hosts, any_address=public, max_body=models.limits.body)
+    whole = app if pages is None else _Beside(app, pages)
+    return Guard(whole, keys or Keys(), hosts, any_address=public, max_body=models.limits.body)
+
+
+class _Beside:
+    """The API at its addresses, the pages at all others."""
+
+    OURS = ("v1", "health", "tokenizer_info", "tokenize", "detokenize", "openapi.json")
+
+    def __init__(self, api: ASGIApp, pages: ASGIApp) -> None:
+        self._api, self._pages = api, pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["path"].split("/")[1:2] not in [[name] for name in self.OURS]
+        await (self._pages if is_page else self._api)(scope, receive, send)
 
 
 @contextlib.asynccontextmanager
@@ -62,20 +80,22 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(app.state.models.stop)
 
 
-async def _health(request: HttpRequest) -> dict[str, Any]:
-    """Whether the server works, and how busy each model is."""
+async def _health(request: HttpRequest) -> Response:
+    """Whether the server works, and how busy each model is; 503 while models load."""
     models: Models = request.app.state.models
     busy = {
         name: {"slots": served.worker.num_slots, "busy": served.worker.num_busy, "waiting": served.worker.num_waiting}
         for name, served in models.by_name.items()
     }
-    return {"status": "ok", "models": busy}
+    if models.missing:
+        refusal = unavailable(f"being loaded: {', '.join(models.missing)}", "loading")
+        return Json({"status": "loading", "models": busy, **refusal.body}, refusal.status, refusal.headers)
+    return Json({"status": "ok", "models": busy})
 
 
 async def _models(request: HttpRequest) -> dict[str, Any]:
     """All models."""
-    models: Models = request.app.state.models
-    return {"object": "list", "data": [_described(served) for served in models.by_name.values()]}
+    return {"object": "list", "data": [_described(served) for served in request.app.state.models.all()]}
 
 
 async def _model(request: HttpRequest, name: str) -> dict[str, Any]:

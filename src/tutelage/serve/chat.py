@@ -6,11 +6,13 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tutelage.generation.request import Reply, Request
-from tutelage.serve.answering import cancel, whole
+from tutelage.serve.answering import Mould, cancel, whole
 from tutelage.serve.drawing import requests_of
+from tutelage.serve.events import Token
 from tutelage.serve.logprobs import chat_logprobs, tokens_of, visible_tokens
 from tutelage.serve.models import Served
 from tutelage.serve.prompts import call_grammar, chat_prompt, offer_of
@@ -18,7 +20,7 @@ from tutelage.serve.protocol import ChatBody
 from tutelage.serve.refusal import invalid
 from tutelage.serve.saying import Offer, Pieces, Said, plain_text, read
 from tutelage.serve.steering import format_grammar
-from tutelage.serve.worker import Ticket, Token
+from tutelage.serve.worker import Ticket
 
 Keep = Callable[[Mapping[str, Any]], None]
 
@@ -127,7 +129,7 @@ async def answer(chat: Chat) -> dict[str, Any]:
     return chat.completion(await whole(chat.served.worker, chat.tickets))
 
 
-async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]]:
+async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any] | str]:
     """The answer as chunks; `keep` gets the whole one before the last chunk."""
     includes_usage = chat.body.stream_options is not None and chat.body.stream_options.include_usage
     told = {"usage": None} if includes_usage else {}
@@ -136,18 +138,26 @@ async def stream(chat: Chat, keep: Keep | None) -> AsyncGenerator[dict[str, Any]
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return {**chat.head("chat.completion.chunk"), "choices": [choice], **told}
 
+    def said_piece(index: int, text: str) -> dict[str, Any]:
+        return chunk(index, {"content": text})
+
     replies: dict[int, Reply] = {}
+    moulds = [Mould(partial(said_piece, index)) for index in range(len(chat.tickets))]
     pieces = [Pieces(chat.served.tokenizer, chat.body.stops, chat.offer) for _ in chat.tickets]
     held: list[list[Token]] = [[] for _ in chat.tickets]
     try:
         for index in range(len(chat.tickets)):
             yield chunk(index, {"role": "assistant", "content": ""})
         async for index, event in merged(chat.tickets):
-            if isinstance(event, Token):
-                held[index].append(event)
-                if piece := pieces[index].push(event.id):
-                    tokens, held[index] = held[index], []
-                    yield chunk(index, {"content": piece}, logprobs=chat.logprobs(tokens))
+            if isinstance(event, list):
+                piece, count = pieces[index].push_all([token.id for token in event])
+                count += len(held[index]) if count else 0
+                held[index] += event
+                if piece and chat.body.logprobs:
+                    yield chunk(index, {"content": piece}, logprobs=chat.logprobs(held[index][:count]))
+                elif piece:
+                    yield moulds[index].fill(piece)
+                del held[index][:count]
                 continue
             replies[index] = event
             said = read(chat.served.tokenizer, event, chat.offer)
@@ -184,13 +194,21 @@ def call_deltas(said: Said) -> list[dict[str, Any]]:
     return deltas
 
 
-async def merged(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, Token | Reply]]:
-    """Events of several replies as they come, until all have ended."""
+async def merged(tickets: Sequence[Ticket]) -> AsyncGenerator[tuple[int, list[Token] | Reply]]:
+    """What becomes of several replies as it comes, until all have ended: tokens that came together are one event."""
     going = len(tickets)
     places = {ticket.number: place for place, ticket in enumerate(tickets)}
     while going:
-        number, event = await tickets[0].events.get()
-        if isinstance(event, Exception):
-            raise event
-        going -= isinstance(event, Reply)
-        yield places[number], event
+        tokens: dict[int, list[Token]] = {}
+        for number, event in await tickets[0].events.next():
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, Token):
+                tokens.setdefault(number, []).append(event)
+                continue
+            if number in tokens:
+                yield places[number], tokens.pop(number)
+            going -= 1
+            yield places[number], event
+        for number, some in tokens.items():
+            yield places[number], some

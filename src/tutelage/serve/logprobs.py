@@ -7,7 +7,7 @@ from typing import Any
 
 from tutelage.data.tokenizer import IncrementalDecoder, TextTokenizer
 from tutelage.generation.request import Reply, Tops
-from tutelage.serve.worker import Token
+from tutelage.serve.events import Token
 
 
 def token_text(tokenizer: TextTokenizer, token_id: int) -> str:

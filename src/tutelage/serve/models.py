@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tutelage.errors import ArtifactError
-from tutelage.serve.refusal import unknown_model
+from tutelage.serve.refusal import unavailable, unknown_model
 from tutelage.serve.worker import Turns, Worker
 from tutelage.store.engine import store_url
 from tutelage.talk.speaker import Place, Speaker, find_model, models_in, short_names
@@ -42,25 +42,52 @@ class Served:
 
 
 class Models:
-    """All that are served."""
+    """All that are served. Unless `loaded`, they are known by their names only, until `load` opens them."""
 
-    def __init__(self, places: Sequence[tuple[str, Place]], limits: Limits) -> None:
-        self.limits, turns = limits, Turns()
-        self.by_name = {name: Served(name, place, limits, turns) for name, place in places}
+    def __init__(self, places: Sequence[tuple[str, Place]], limits: Limits, loaded: bool = True) -> None:
+        self.limits, self._places, self._turns = limits, list(places), Turns()
+        self.by_name: dict[str, Served] = {}  # those that are there
+        self._stopping = False
+        if loaded:
+            self.load()
 
     @property
     def names(self) -> list[str]:
         """In the order in which they were named; the first stands for all where a request names none."""
-        return list(self.by_name)
+        return [name for name, _ in self._places]
+
+    @property
+    def missing(self) -> list[str]:
+        """Those that are not loaded yet."""
+        return [name for name in self.names if name not in self.by_name]
+
+    def load(self, told: Callable[[Served], None] = lambda served: None) -> None:
+        """Open one after the other, and tell of each; takes what the disk takes. ArtifactError for a damaged one."""
+        for name, place in self._places:
+            if self._stopping:
+                break
+            served = Served(name, place, self.limits, self._turns)
+            self.by_name = {**self.by_name, name: served}  # others may be reading the old one
+            told(served)
 
     def get(self, name: str | None) -> Served:
-        """A model by its name, or the first; RefusalError 404 if there is none."""
-        if name is not None and name not in self.by_name:
-            raise unknown_model(name, self.names)
-        return self.by_name[self.names[0] if name is None else name]
+        """A model by its name, or the first; RefusalError 404 if there is none, 503 if it is not loaded yet."""
+        wanted = next(iter(self.names), "") if name is None else name
+        if wanted not in self.names:
+            raise unknown_model(wanted, self.names)
+        if wanted not in self.by_name:
+            raise unavailable(f"{wanted} is being loaded", "loading")
+        return self.by_name[wanted]
+
+    def all(self) -> list[Served]:
+        """Every model; RefusalError 503 as long as one is not loaded."""
+        if self.missing:
+            raise unavailable(f"being loaded: {', '.join(self.missing)}", "loading")
+        return list(self.by_name.values())
 
     def stop(self) -> None:
-        """End all threads."""
+        """End all threads, and load no more."""
+        self._stopping = True
         for served in self.by_name.values():
             served.worker.stop()
 
@@ -77,6 +104,15 @@ def find_models(names: Sequence[str]) -> list[tuple[str, Place]]:
         raise ArtifactError(f"no models in {', '.join(names)}", hint="`tutelage run quickstart` makes some")
     found = list(places.values())
     return list(zip(short_names(found), found, strict=True))
+
+
+def run_of(names: Sequence[str]) -> Path | None:
+    """The run folder of the first name, or that of the stage it names; None for a model from elsewhere."""
+    for path in (Path(names[0]), Path("runs") / names[0]):
+        for folder in (path, path.resolve().parent, path.resolve().parent.parent):
+            if path.exists() and (folder / "run.json").is_file():
+                return folder
+    return None
 
 
 def store_of(places: Sequence[tuple[str, Place]]) -> str:

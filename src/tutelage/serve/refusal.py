@@ -8,6 +8,7 @@ from typing import Any
 from tutelage.errors import TutelageError
 
 INVALID = "invalid_request_error"
+RETRY_SECONDS = 1
 
 
 class RefusalError(Exception):
@@ -40,8 +41,14 @@ def invalid(message: str, param: str | None, code: str | None = None) -> Refusal
 
 def unknown_model(name: str, names: list[str]) -> RefusalError:
     """404 that lists the models there are."""
-    message = f"there is no model {name!r:.200}; served are {', '.join(names)}"
+    message = f"there is no model {name!r:.200}; served are {', '.join(names) or 'none'}"
     return RefusalError(404, message, param="model", code="model_not_found")
+
+
+def unavailable(message: str, code: str) -> RefusalError:
+    """503: not now; clients come again after as many seconds as Retry-After says."""
+    headers = {"Retry-After": str(RETRY_SECONDS)}
+    return RefusalError(503, message, kind="service_unavailable", code=code, headers=headers)
 
 
 def refusal_of(error: Exception) -> RefusalError:

@@ -85,6 +85,11 @@ class Pieces:
         self._text += self._decoder.push(token_id)
         return self._tell(self._certain())
 
+    def push_all(self, token_ids: Sequence[int]) -> tuple[str, int]:
+        """The text that is certain with these tokens, and of how many of them it is made."""
+        parts = [self.push(token_id) for token_id in token_ids]
+        return "".join(parts), max((place for place, part in enumerate(parts, 1) if part), default=0)
+
     def finish(self, text: str) -> str:
         """What is left of the whole text."""
         assert text.startswith(self._text[: self._told])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from tutelage.generation.request import Reply, Tops
 from tutelage.generation.scoring import Score, score
-from tutelage.serve.answering import cancel, whole
+from tutelage.serve.answering import Mould, cancel, whole
 from tutelage.serve.chat import merged, new_id, usage
 from tutelage.serve.drawing import requests_of
 from tutelage.serve.logprobs import Table, tokens_of
@@ -19,7 +19,7 @@ from tutelage.serve.prompts import text_prompts
 from tutelage.serve.protocol import CompletionBody
 from tutelage.serve.refusal import invalid
 from tutelage.serve.saying import Offer, Pieces, plain_text
-from tutelage.serve.worker import Ticket, Token
+from tutelage.serve.worker import Ticket
 
 Row = tuple[int, float | None, Tops]
 
@@ -113,7 +113,7 @@ async def answer(text: Text) -> dict[str, Any]:
     return {**text.head, "choices": choices, "usage": text.usage(_drawn(replies))}
 
 
-async def stream(text: Text) -> AsyncGenerator[dict[str, Any]]:
+async def stream(text: Text) -> AsyncGenerator[dict[str, Any] | str]:
     """The answer as chunks."""
     includes_usage = text.body.stream_options is not None and text.body.stream_options.include_usage
     told = {"usage": None} if includes_usage else {}
@@ -123,26 +123,31 @@ async def stream(text: Text) -> AsyncGenerator[dict[str, Any]]:
     held: list[list[Row]] = [[] for _ in range(text.num_choices)]
     replies: list[Reply] = []
 
-    def chunk(index: int, piece: str, rows: Sequence[Row], reason: str | None = None) -> Mapping[str, Any]:
+    def chunk(index: int, piece: str, rows: Sequence[Row], reason: str | None = None) -> dict[str, Any]:
         logprobs = tables[index].write(rows) if wanted and rows else None
         choice = {"index": index, "text": piece, "logprobs": logprobs, "finish_reason": reason}
         return {**text.head, "choices": [choice], **told}
 
+    moulds = [Mould(partial(chunk, index, rows=())) for index in range(text.num_choices)]
     try:
         for index in range(text.num_choices):
             if text.body.echo:
                 reason = None if text.tickets else "length"
-                yield dict(chunk(index, text.prompt_text(index), text.prompt_rows(index), reason))
+                yield chunk(index, text.prompt_text(index), text.prompt_rows(index), reason)
         async for index, event in merged(text.tickets):
-            if isinstance(event, Token):
-                held[index].append((event.id, event.logprob, event.tops))
-                if piece := pieces[index].push(event.id):
-                    rows, held[index] = held[index], []
-                    yield dict(chunk(index, piece, rows))
+            if isinstance(event, list):
+                piece, count = pieces[index].push_all([token.id for token in event])
+                count += len(held[index]) if count else 0
+                held[index] += [(token.id, token.logprob, token.tops) for token in event]
+                if piece and wanted:
+                    yield chunk(index, piece, held[index][:count])
+                elif piece:
+                    yield moulds[index].fill(piece)
+                del held[index][:count]
                 continue
             replies.append(event)
             rest = pieces[index].finish(plain_text(tokenizer, event))
-            yield dict(chunk(index, rest, held[index], event.finish_reason))
+            yield chunk(index, rest, held[index], event.finish_reason)
         if includes_usage:
             yield {**text.head, "choices": [], "usage": text.usage(_drawn(replies))}
     finally:

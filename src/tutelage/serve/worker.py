@@ -13,20 +13,9 @@ from typing import Any
 
 from tutelage.generation.decoding import Decoding
 from tutelage.generation.engine import Engine
-from tutelage.generation.request import Reply, Request, Tops
-from tutelage.serve.refusal import RefusalError
-
-
-@dataclass(frozen=True)
-class Token:
-    """One token of a reply, as it is drawn."""
-
-    id: int
-    logprob: float
-    tops: Tops
-
-
-Event = Token | Reply | Exception
+from tutelage.generation.request import Request
+from tutelage.serve.events import Events, Token, tell_all
+from tutelage.serve.refusal import RefusalError, unavailable
 
 
 class Turns:
@@ -52,15 +41,11 @@ class Turns:
 
 @dataclass(eq=False)
 class Ticket:
-    """A request on its way. `streams`: tokens are told one by one.
-
-    `events`, shared by what was submitted together, has (number, event); the last of a number is a Reply, or an error.
-    """
+    """A request on its way. `streams`: its tokens are told, too; `events` is shared by what was submitted together."""
 
     request: Request
     streams: bool
-    loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[tuple[int, Event]]
+    events: Events
     number: int = -1
 
 
@@ -95,9 +80,8 @@ class Worker:
         """Ask for replies, all or none. DataError for what cannot be decoded, RefusalError when the queue is full."""
         for number, request in enumerate(requests):
             self._engine.check(request, number)
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        tickets = [Ticket(request, streams, loop, events) for request in requests]
+        events = Events(asyncio.get_running_loop())
+        tickets = [Ticket(request, streams, events) for request in requests]
         with self._changed:
             self._admit(len(tickets))
             for ticket in tickets:
@@ -128,7 +112,7 @@ class Worker:
 
     def _admit(self, count: int) -> None:
         if self._stopping:
-            raise RefusalError(503, "the server is shutting down", kind="service_unavailable")
+            raise unavailable("the server is shutting down", "shutting_down")
         if self._admitted + count > self.num_slots + self.max_waiting:
             raise RefusalError(
                 429,
@@ -157,7 +141,7 @@ class Worker:
                 self._step()
         while self._orders:
             self._orders.popleft()()
-        self._fail(RefusalError(503, "the server is shutting down", kind="service_unavailable"))
+        self._fail(unavailable("the server is shutting down", "shutting_down"))
 
     def _begin(self, ticket: Ticket) -> None:
         self._under_way[ticket.number] = ticket
@@ -192,35 +176,30 @@ class Worker:
             self._decoding = self._open()
             return
         self.num_drawn += len(drawn.indices)
-        told: dict[asyncio.AbstractEventLoop, list[tuple[Ticket, Event]]] = {}
+        told: list[Events] = []
         columns = drawn.indices, drawn.tokens_N.tolist(), drawn.logprobs_N.tolist()
         for number, token, logprob in zip(*columns, strict=True):
             ticket = self._under_way[number]
-            if ticket.streams:
-                event = Token(token, logprob, drawn.tops.get(number, []))
-                told.setdefault(ticket.loop, []).append((ticket, event))
+            if ticket.streams and ticket.events.put(number, Token(token, logprob, drawn.tops.get(number, []))):
+                told.append(ticket.events)
         for number, reply in drawn.ended.items():
             ticket = self._under_way.pop(number)
             self._give_back()
-            told.setdefault(ticket.loop, []).append((ticket, reply))
-        for loop, events in told.items():
-            _tell(loop, partial(_deliver, events))
+            ticket.events.put(number, reply)
+            told.append(ticket.events)
+        tell_all(told)
 
     def _fail(self, error: Exception) -> None:
         for ticket in self._under_way.values():
-            _tell(ticket.loop, partial(ticket.events.put_nowait, (ticket.number, error)))
+            ticket.events.put(ticket.number, error)
             self._give_back()
+        tell_all(ticket.events for ticket in self._under_way.values())
         self._under_way.clear()
 
 
 def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(what)
-
-
-def _deliver(events: list[tuple[Ticket, Event]]) -> None:
-    for ticket, event in events:
-        ticket.events.put_nowait((ticket.number, event))
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) -> None:

@@ -17,7 +17,7 @@ from tutelage.run.machine import describe_hardware
 from tutelage.run.words import did_you_mean
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-_SHARED = {"trainers", "rollouts", "hh", "load", "peer"}  # modules that rows import
+_SHARED = {"trainers", "rollouts", "hh", "load", "peer", "small", "gguf_model"}  # modules that rows import
 _QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",

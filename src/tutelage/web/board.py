@@ -1,0 +1,43 @@
+"""Board: which model's replies are preferred, how sure that is, and how much the judges can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from tutelage.labels.summary import Board
+from tutelage.web.rank import labels_of
+from tutelage.web.site import site_of
+
+ROUTER = APIRouter()
+
+
+@ROUTER.get("/board")
+def board(request: Request, task: str = "") -> Response:
+    """Strengths with intervals, position bias, agreement."""
+    labels = labels_of(request)
+    names = labels.tasks()
+    own = task or (names[-1] if names else "")
+    if not own:
+        return site_of(request).page(request, "board", tasks=[], task="", stats=None, rows=[], groups=[])
+    found = labels.board(own)
+    return site_of(request).page(
+        request, "board", tasks=names, task=own, stats=labels.stats(own), rows=drawn(found), groups=found.groups
+    )
+
+
+def drawn(found: Board) -> list[dict[str, Any]]:
+    """Standings with the places of their marks on a line from 0 to 100."""
+    low = min((row.ci_low for row in found.standings), default=0.0)
+    high = max((row.ci_high for row in found.standings), default=0.0)
+    span = max(high - low, 1e-9)
+
+    def place(value: float) -> float:
+        return round(2 + 96 * (value - low) / span, 2)
+
+    return [
+        {"row": row, "low": place(row.ci_low), "at": place(row.strength), "high": place(row.ci_high), "zero": place(0)}
+        for row in found.standings
+    ]
