@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
 
+from tutelage.labels.service import Labels
 from tutelage.serve.app import build_app
 from tutelage.serve.browsers import CODE_SECONDS, COOKIE, Browsers
-from tutelage.serve.keys import Keys, hashed
+from tutelage.serve.keys import Keys, add_key, hashed
 from tutelage.serve.models import Limits, Models
 from tutelage.stages import STAGES
+from tutelage.store.engine import opened, store_url
 from tutelage.web.app import build_pages
 from tutelage.web.login import local
 from tutelage.web.site import Site
@@ -134,6 +143,34 @@ def test_a_key_lets_in_and_makes_codes_for_other_browsers(guarded: tuple[str, Ke
         answer = httpx2.post(f"{root}/login", data={"code": secret, "to": "//evil.example/"})
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert httpx2.post(f"{root}/login", data={"code": code}).status_code == 403
+
+
+def test_the_command_prints_a_code_and_the_pages_of_tasks_that_wait(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "run.json").write_text('{"recipe": "x", "threads": 1, "created": "", "tutelage": ""}')
+    with opened(store_url(run)) as store:
+        fill(Labels(store))
+    add_key(tmp_path / "keys", "anna")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    code = "from tutelage.cli import main; import sys; sys.argv[0] = 'tutelage'; main()"
+    arguments = ["serve", "--ui", str(run), "--keys", str(tmp_path / "keys"), "--port", port]
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = list(itertools.takewhile(lambda line: "Ctrl-C" not in line, process.stdout))
+        assert f"people are asked: http://127.0.0.1:{port}/rank?task=help\n" in said
+        address, _, given = next(line for line in said if "code=" in line).split()[-1].partition("?code=")
+        assert address == f"http://127.0.0.1:{port}/login"
+        with httpx2.Client() as client:
+            while process.poll() is None:
+                with contextlib.suppress(httpx2.ConnectError):
+                    assert client.post(address, data={"code": given}).status_code == 303
+                    break
+            assert client.get(f"http://127.0.0.1:{port}/board").status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
 
 
 @pytest.mark.parametrize("target", ["//evil", "https://evil", "/\\evil", "evil", "", "/\tx", "http:/x", "//["])

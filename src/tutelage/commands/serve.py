@@ -84,7 +84,7 @@ def command(
     models = Models(places, Limits(slots, queue, context, max_body))
     pages = build_pages(Site(run, opened, models, stages(), known))
     app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
-    _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True), known)
+    _tell(models, address, opened, known)
     _run(app, address, log, models, opened)
 
 
@@ -103,14 +103,26 @@ def _run(app: ASGIApp, address: Address, log: bool, models: Models, opened: Stor
         raise ResourceError(f"{address.url} cannot be opened", hint="another program may use the port: try --port")
 
 
-def _tell(models: Models, address: Address, store: str, keys: Keys) -> None:
+def _waiting(opened: Store | None) -> list[str]:
+    """The pages of tasks that want more labels, the newest last."""
+    from tutelage.labels.service import Labels
+    from tutelage.labels.tasks import page_of
+
+    labels = Labels(opened) if opened is not None else None
+    return [page_of(task) for task in labels.tasks() if not labels.progress(task).done] if labels else []
+
+
+def _tell(models: Models, address: Address, opened: Store | None, keys: Keys) -> None:
     console = Console(highlight=False)
+    root = address.url.removesuffix("/v1")
+    store = "none" if opened is None else opened.engine.url.render_as_string(hide_password=True)
     for served in models.by_name.values():
         kind = "chat and completions" if served.chats else "completions only: a base model"
         console.print(Text(f"{served.name:<16} context {served.context:>6}   {kind}", "dim"), soft_wrap=True)
     console.print(Text(f"stored completions: {store}", "dim"), soft_wrap=True)
-    root = address.url.removesuffix("/v1")
     console.print(Text(f"pages {root}/", "bold"), soft_wrap=True)
+    for page in _waiting(opened):
+        console.print(Text(f"people are asked: {root}{page}"), soft_wrap=True)
     if keys:
         code = keys.browsers.invite(keys.first)
         console.print(Text(f"one browser may enter, once, within an hour: {root}/login?code={code}"), soft_wrap=True)

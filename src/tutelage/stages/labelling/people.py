@@ -7,13 +7,13 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from tutelage.errors import DataError
 from tutelage.labels.convert import Split, preference_rows
 from tutelage.labels.records import Label, NewItem
 from tutelage.labels.service import Labels
 from tutelage.labels.summary import Statistics, statistics_of
+from tutelage.labels.tasks import page_of
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.configs import PreferConfig
@@ -55,11 +55,6 @@ def task_name(folder: str, inputs: Inputs, run: StageRun) -> str:
     """The same for the same replies (and reward model): labels given to others are not taken for these."""
     given = [inputs[name].fingerprint for name in ("completions", "people.active") if name in inputs]
     return f"{folder}/{run.name}:{hashlib.sha256(json.dumps(given).encode()).hexdigest()[:8]}"
-
-
-def page_of(task: str) -> str:
-    """Where `tutelage serve` lets people rank a task: the address without its host."""
-    return f"/rank?task={quote(task, safe='')}"
 
 
 def _offer(labels: Labels, task: str, items: Sequence[NewItem], config: PreferConfig, run: StageRun) -> None:
