@@ -30,13 +30,13 @@ POLICY = "; ".join(
     )
 )  # fmt: skip
 NAVIGATION = (
-    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Completions", "/completions"),
+    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Data", "/data"), ("Completions", "/completions"),
     ("Board", "/board"), ("Report", "/report"),
 )  # fmt: skip
 ANNOTATOR = "tutelage_annotator"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A run's folder (None: models from elsewhere), the store of labels and completions, the models that are served."""
 
