@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starlette.types import ASGIApp
+
 import tiny
 from tutelage.serve.app import build_app
 from tutelage.serve.keys import Keys
@@ -67,15 +69,24 @@ def running(
     with ExitStack() as stack:
         database = stack.enter_context(opened(store or f"sqlite:///{folder / 'store.sqlite'}"))
         models = Models(make_models(folder), limits)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        server = server_of(build_app(models, database, keys, **options), Address(port=port))
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(setattr, server, "should_exit", True)
+        port, stop = stack.enter_context(listening(build_app(models, database, keys, **options)))
+        yield Running(port, models, database, stop)
+
+
+@contextmanager
+def listening(app: ASGIApp) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A server of any app on a free port, until the end of the block: its port, and what makes it end earlier."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = server_of(app, Address(port=port))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Running(port, models, database, lambda: setattr(server, "should_exit", True))
+        yield port, lambda: setattr(server, "should_exit", True)
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -86,8 +86,8 @@ def run_of(site: Site, name: str) -> Path:
 def surveyed(site: Site, name: str) -> Surveyed:
     """The run of this name, or the site's own."""
     folder = run_of(site, name)
-    graph, found = _survey(site, folder, _stamp(folder))
     pid = holder(folder)
+    graph, found = _survey(site, folder, _stamp(folder, pid))
     begun = [(path.stat().st_mtime, path.parent.name) for path in folder.glob(f"*.partial/{ATTEMPT}")] if pid else []
     running = max(begun)[1].removesuffix(".partial") if begun else ""
     return Surveyed(folder, graph, found, pid, running if running in found else "")
@@ -100,12 +100,14 @@ def _survey(site: Site, folder: Path, stamp: object) -> tuple[Graph, dict[str, S
     return graph, {state.name: state for state in survey(graph, folder, select(graph))}
 
 
-def _stamp(folder: Path) -> object:
-    watched = sorted([*folder.iterdir(), *folder.glob(f"*/{MANIFEST}")])
+def _stamp(folder: Path, pid: str) -> object:
+    """What a survey depends on; while a process runs, its journal grows and says nothing new of the states."""
+    journals = [] if pid else folder.glob(f"*.partial/{JOURNAL}")
+    watched = sorted([*folder.iterdir(), *folder.glob(f"*/{MANIFEST}"), *journals])
     times = tuple(
         (str(path), path.stat().st_mtime_ns) for path in watched if path.exists() and path.suffix != ".sqlite"
     )
-    return (times, int(time.monotonic() / AGAIN))
+    return (pid, times, int(time.monotonic() / AGAIN))
 
 
 def journal_of(run: Surveyed, stage: str) -> Path | None:
