@@ -55,7 +55,7 @@ def serving(
         store = stack.enter_context(opened(f"sqlite:///{folder / 'store.sqlite'}"))
         models = Models(make_models(folder) if with_models else [], Limits())
         stack.callback(models.stop)
-        pages = build_pages(Site(run, store, models, STAGES))
+        pages = build_pages(Site(run, store, models, STAGES, keys or Keys()))
         port, _ = stack.enter_context(listening(build_app(models, store, keys, pages=pages)))
         yield f"http://127.0.0.1:{port}", Labels(store)
 

@@ -14,6 +14,7 @@ from tutelage.commands.common import examples, stages
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from tutelage.serve.keys import Keys
     from tutelage.serve.models import Models
     from tutelage.serve.running import Address
     from tutelage.store.engine import Store
@@ -81,9 +82,9 @@ def command(
     url = store or (store_url(run) if run is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
     models = Models(places, Limits(slots, queue, context, max_body))
-    pages = build_pages(Site(run, opened, models, stages()))
+    pages = build_pages(Site(run, opened, models, stages(), known))
     app = build_app(models, opened, known, tuple(allow_host or ()), address.is_public, pages)
-    _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
+    _tell(models, address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True), known)
     _run(app, address, log, models, opened)
 
 
@@ -102,11 +103,15 @@ def _run(app: ASGIApp, address: Address, log: bool, models: Models, opened: Stor
         raise ResourceError(f"{address.url} cannot be opened", hint="another program may use the port: try --port")
 
 
-def _tell(models: Models, address: Address, store: str) -> None:
+def _tell(models: Models, address: Address, store: str, keys: Keys) -> None:
     console = Console(highlight=False)
     for served in models.by_name.values():
         kind = "chat and completions" if served.chats else "completions only: a base model"
         console.print(Text(f"{served.name:<16} context {served.context:>6}   {kind}", "dim"), soft_wrap=True)
     console.print(Text(f"stored completions: {store}", "dim"), soft_wrap=True)
-    console.print(Text(f"pages {address.url.removesuffix('/v1')}/", "bold"), soft_wrap=True)
+    root = address.url.removesuffix("/v1")
+    console.print(Text(f"pages {root}/", "bold"), soft_wrap=True)
+    if keys:
+        code = keys.browsers.invite(keys.first)
+        console.print(Text(f"one browser may enter, once, within an hour: {root}/login?code={code}"), soft_wrap=True)
     console.print(Text(f"serving {address.url}  (Ctrl-C ends it)", "bold"), soft_wrap=True)

@@ -18,6 +18,7 @@ from tutelage.run.config import Strict
 from tutelage.web.site import ANNOTATOR, annotator_of, form_of, site_of
 
 ROUTER = APIRouter()
+MOST_PAIRS = 4  # of annotators, below a sheet; the board has all
 
 
 class Drafted(Strict):
@@ -126,4 +127,4 @@ async def undo(request: Request, body: Undone) -> Response:
 @ROUTER.get("/rank/agreement")
 def agreement(request: Request, task: str) -> Response:
     """Agreement and progress, asked every few seconds."""
-    return site_of(request).page(request, "agreement", stats=labels_of(request).stats(task))
+    return site_of(request).page(request, "agreement", stats=labels_of(request).stats(task), most=MOST_PAIRS)

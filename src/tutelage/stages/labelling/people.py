@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from tutelage.errors import DataError
 from tutelage.labels.convert import Split, preference_rows
@@ -41,7 +42,8 @@ def collect(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
         run.scratch.mkdir(parents=True, exist_ok=True)
         (run.scratch / "task.json").write_text(json.dumps({"task": task}) + "\n", encoding="utf-8")
         run.say(
-            f"  people prefer: give their labels by `tutelage label import {folder} FILE`; docs/labels.md has the rows"
+            f"  people prefer: `tutelage serve --ui {folder}`, then http://127.0.0.1:8000{page_of(task)}; "
+            f"or `tutelage label import {folder} FILE`"
         )
         _wait(labels, task, run)
         found = [label for label in labels.labels(task) if label.annotator_kind == "person"]
@@ -53,6 +55,11 @@ def task_name(folder: str, inputs: Inputs, run: StageRun) -> str:
     """The same for the same replies (and reward model): labels given to others are not taken for these."""
     given = [inputs[name].fingerprint for name in ("completions", "people.active") if name in inputs]
     return f"{folder}/{run.name}:{hashlib.sha256(json.dumps(given).encode()).hexdigest()[:8]}"
+
+
+def page_of(task: str) -> str:
+    """Where `tutelage serve` lets people rank a task: the address without its host."""
+    return f"/rank?task={quote(task, safe='')}"
 
 
 def _offer(labels: Labels, task: str, items: Sequence[NewItem], config: PreferConfig, run: StageRun) -> None:
