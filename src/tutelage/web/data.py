@@ -18,7 +18,7 @@ from tutelage.run.artifacts import ArtifactType
 from tutelage.web import decided
 from tutelage.web.site import site_of
 from tutelage.web.surveyed import Surveyed, runs_of, surveyed
-from tutelage.web.training_rows import count_rows, read_row, sources_of
+from tutelage.web.training_rows import count_rows, read_row, sources_of, why_dropped
 
 ROUTER = APIRouter()
 PAGE = 10
@@ -188,7 +188,8 @@ def documents(request: Request, stage: str, rule: str = "", change: str = "", pa
 
 def _about(rule: str) -> str:
     if rule in RULES:
-        return f"Removed where {RULES[rule].metric} {RULES[rule].comparison} its threshold."
+        side = "above" if RULES[rule].comparison == ">" else "below"
+        return f"Removed where {RULES[rule].metric} is {side} its threshold."
     text = decided.OTHERS.get(rule, "")
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
@@ -214,4 +215,5 @@ def rows(request: Request, stage: str, source: str = "", row: int = 1, run: str 
         total=total, strips=strips, tokens=tokens, trained=trained, share=percent(trained / max(tokens, 1)),
         link=f"/data/rows?{asked}", type=_TYPES[chosen.artifact.type], origin=chosen.artifact.name,
         packed=chosen.artifact.type == ArtifactType.TOKENS and bool(chosen.context),
+        dropped=why_dropped(chosen, strips),
     )  # fmt: skip

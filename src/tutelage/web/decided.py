@@ -86,7 +86,8 @@ def reason(decision: Mapping[str, Any]) -> str:
         if decision["rule"] == DUPLICATE:
             return f"{OTHERS[DUPLICATE]}: {percent(decision['similarity'])} of their word 5-grams are in both"
         return OTHERS.get(decision["rule"] or REPLACED, "")
-    return f"{rule.metric} is {number(decision['value'])}; {rule.comparison} {number(decision['threshold'])} is removed"
+    bound = "more" if rule.comparison == ">" else "less"
+    return f"{rule.metric} is {number(decision['value'])}; {bound} than {decision['threshold']:g} is removed"
 
 
 def marks(decision: Mapping[str, Any], text: str, item: Item | None) -> list[tuple[int, int, str]]:

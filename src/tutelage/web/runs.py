@@ -215,7 +215,8 @@ def _flat(config: BaseModel, exclude_defaults: bool = False) -> list[tuple[str, 
             for key, item in value.items():
                 walk(f"{name}.{key}" if name else str(key), item)
         else:
-            rows.append((name, "not set" if value is None else str(value)))
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            rows.append((name, "not set" if value in (None, []) else shown))
 
     walk("", config.model_dump(mode="json", exclude_defaults=exclude_defaults))
     return [row for row in rows if row[0] != "stage"]

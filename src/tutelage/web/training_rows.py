@@ -17,7 +17,7 @@ from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import ArtifactError
 from tutelage.run.artifacts import Artifact, ArtifactType
-from tutelage.talk.masks import READ, TRAINED, kinds
+from tutelage.talk.masks import READ, TEMPLATE, TRAINED, kinds
 from tutelage.web.surveyed import Surveyed
 
 FILES = {
@@ -124,10 +124,21 @@ def read_row(source: Source, number: int) -> list[Strip]:
     return [_side(tokenizer, row, side) for side in ("chosen", "rejected") if row.get(side) is not None]
 
 
+def why_dropped(source: Source, strips: Sequence[Strip]) -> str:
+    """Why training leaves a row out, or "": sequences are never cut, and what teaches nothing is not laid."""
+    longest = max((len(strip.tokens) for strip in strips), default=0)
+    if source.context and longest > source.context:
+        return f"Left out in training: {longest} tokens are more than the context of {source.context}."
+    return "" if all(strip.trained for strip in strips) else "Left out in training: nothing in it is learnt."
+
+
 def _side(tokenizer: TextTokenizer, row: Mapping[str, Any], side: str) -> Strip:
     """A reply with its prompt; what is compared are the log-probs of the reply's tokens."""
     own = completion_of(tokenizer, row["prompt"], row[side], row.get(f"{side}_finished", True))
-    return Strip(side, _texts(tokenizer, own.ids, [TRAINED if mask else READ for mask in own.loss_mask]))
+    whole = render(tokenizer, [*row["prompt"], {"role": "assistant", "content": row[side]}])
+    prompt = [READ if role else TEMPLATE for role in whole.roles]
+    found = [TRAINED if mask else kind for mask, kind in zip(own.loss_mask, prompt, strict=False)]
+    return Strip(side, _texts(tokenizer, own.ids, found))
 
 
 def _packed(source: Source) -> PretrainRows | ContinuousRows | None:

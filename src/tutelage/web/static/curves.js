@@ -6,7 +6,7 @@ let cursor = "";
 
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const chartOf = name => name.replace(/^(train|validation)\//, "");
-const shown = value => value === null ? "not finite" : value === undefined ? "–" : Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : String(+value.toPrecision(4));
+const shown = value => value === null ? "not finite" : value === undefined ? "–" : Math.abs(value) >= 1e6 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : (+value.toPrecision(4)).toLocaleString("en");
 
 function take(got) {
   if (got.fresh) curves.clear();
@@ -36,7 +36,7 @@ function options(chart, lines, width) {
     dash: line.left ? [3, 3] : line.number ? [7, 3] : [], points: { show: !line.left && line.steps.length < 24, size: 5 },
   }));
   return { width, height: HEIGHT, legend: { show: false }, cursor: { points: { size: 6 }, drag: { x: true, y: false } }, scales: { x: { time: false } },
-    axes: [{ ...axis, size: 24, gap: 4 }, { ...axis, size: 56, gap: 4 }], series: [{}, ...series], padding: [8, 16, 0, 0],
+    axes: [{ ...axis, size: 24, gap: 4 }, { ...axis, size: 56, gap: 4, values: (plot, ticks) => ticks.map(shown) }], series: [{}, ...series], padding: [8, 16, 0, 0],
     hooks: { draw: [plot => markBroken(plot, chart)], setCursor: [plot => tell(chart, plot.cursor.idx)] } };
 }
 
