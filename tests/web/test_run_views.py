@@ -17,7 +17,7 @@ from tutelage.curation.selftest import ITEM, planted
 from tutelage.errors import RecipeError
 from tutelage.run.journal import Journal
 from tutelage.sources.store import read_documents
-from tutelage.web.curves import picked, read_branches, read_tail, thinned
+from tutelage.web.curves import ends, picked, read_branches, read_tail, thinned
 from tutelage.web.decided import pieces
 
 
@@ -65,6 +65,15 @@ def test_a_cursor_gives_what_came_since_and_all_of_another_journal(tmp_path: Pat
     assert (third.fresh, [row["step"] for row in third.rows]) == (True, [1, 2])
     for nonsense in ("x", "..", f"{third.cursor}9", "é.²", "." * 100):
         assert [row["step"] for row in read_tail(book.path, nonsense).rows] in ([1, 2], [])
+
+
+def test_the_ends_of_a_journal(tmp_path: Path) -> None:
+    book = journal(tmp_path, [5.0] * 2000)
+    with book.path.open("a") as file:
+        file.write('{"step": 2001')
+    assert [row["step"] for row in ends(book.path)] == [1, 2000]
+    book.path.write_text('{"st')
+    assert ends(book.path) == ({}, {})
 
 
 def test_a_resumed_run_leaves_a_branch(tmp_path: Path) -> None:

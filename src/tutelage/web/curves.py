@@ -15,6 +15,7 @@ from typing import Any
 
 from tutelage.run.journal import branches_of, read_journal
 
+_LAST_BYTES = 1 << 16  # in which the last row of a journal is looked for
 MAX_POINTS = 600  # of one curve; a screen has not many more pixels
 _NOT_METRICS = ("step", "time", "branch")
 _FIRST, _LAST = ("validation/", "train/", "rewards/", "objective/"), ("grad_norm", "lr", "tokens_per_second")
@@ -43,15 +44,28 @@ def read_tail(path: Path, cursor: str) -> Tail:
         file.seek(start)
         found = file.read()
     whole = found[: found.rfind(b"\n") + 1]
-    rows = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    rows = [row for line in whole.split(b"\n") if (row := _row(line))]
     return Tail(rows, f"{name}.{start + len(whole)}", start == 0)
 
 
-def _began(line: bytes) -> str:
+def ends(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first and the last whole row, without reading what is between; empty where there is none."""
+    with path.open("rb") as file:
+        first = file.readline()
+        file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+        lines = [line for line in file.read().split(b"\n")[:-1] if line]
+    return _row(first), _row(lines[-1] if lines else b"")
+
+
+def _row(line: bytes) -> dict[str, Any]:
     try:
-        return str(json.loads(line)["time"]).replace(".", "_")
-    except (ValueError, LookupError, TypeError):
-        return "empty"
+        return {**json.loads(line)}
+    except (ValueError, TypeError):
+        return {}
+
+
+def _began(line: bytes) -> str:
+    return str(_row(line).get("time", "empty")).replace(".", "_")
 
 
 def read_branches(path: Path) -> list[list[dict[str, Any]]]:

@@ -20,11 +20,10 @@ from tutelage.evaluation.report.boxes import Mark
 from tutelage.evaluation.report.facts import InputFact, StageFacts, read_stage
 from tutelage.evaluation.report.text import as_float, bytes_size, duration, finite, number, quantity
 from tutelage.run.files import digest
-from tutelage.run.journal import read_journal
 from tutelage.run.manifest import MANIFEST, Manifest
 from tutelage.run.metrics import telling
 from tutelage.web.claimed import claims_of
-from tutelage.web.curves import Tail, picked, read_branches, read_tail
+from tutelage.web.curves import Tail, ends, picked, read_branches, read_tail
 from tutelage.web.site import site_of
 from tutelage.web.surveyed import SIGNS, Surveyed, journal_of, runs_of, surveyed
 
@@ -98,13 +97,12 @@ def _now(run: Surveyed) -> dict[str, Any] | None:
     if not run.pid:
         return None
     journal = journal_of(run, run.running) if run.running else None
-    rows = read_journal(journal) if journal else []
-    last: Mapping[str, Any] = rows[-1] if rows else {}
+    first, last = ends(journal) if journal else ({}, {})
     steps = getattr(run.graph.recipe.stages[run.running], "num_steps", None) if run.running else None
     step = int(last.get("step", 0))
     told = [(name, quantity(name, finite(value))) for name, value in last.items() if name in _WHILE_RUNNING]
-    if isinstance(steps, int) and len(rows) > 1 and step > rows[0]["step"]:
-        pace = (last["time"] - rows[0]["time"]) / (step - rows[0]["step"])
+    if isinstance(steps, int) and first and step > first["step"]:
+        pace = (last["time"] - first["time"]) / (step - first["step"])
         told.append(("left", f"about {duration(max(steps - step, 0) * pace)}"))
     return {
         "stage": run.running,
