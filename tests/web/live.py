@@ -20,6 +20,7 @@ from tutelage.store.engine import opened
 from tutelage.web.app import build_pages
 from tutelage.web.site import Site
 
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
@@ -61,14 +62,18 @@ def serving(
 
 
 @contextmanager
-def window(browser: Any, root: str, name: str = "") -> Iterator[Any]:
-    """A person's window: what it asks elsewhere is aborted; a dialog, an error or a violation of the policy fails."""
+def window(browser: Any, root: str, name: str = "", blocks: bool = False) -> Iterator[Any]:
+    """A person's window: what it asks elsewhere is aborted; a dialog, an error or a violation of the policy fails.
+
+    With `blocks` the policy is to have something to block, as in a frame of a hostile file.
+    """
     context, wrong = browser.new_context(base_url=root), []
     context.route("**/*", lambda route: route.continue_() if route.request.url.startswith(root) else route.abort())
     page = context.new_page()
     page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda said: wrong.append(said.text) if "Content Security" in said.text else None)
+    blocked: list[str] = []
+    page.on("console", lambda said: blocked.append(said.text) if "Content Security" in said.text else None)
     try:
         if name:
             begin(page, name)
@@ -76,6 +81,7 @@ def window(browser: Any, root: str, name: str = "") -> Iterator[Any]:
     finally:
         context.close()
     assert wrong == []
+    assert bool(blocked) == blocks, blocked
 
 
 def begin(page: Any, name: str) -> None:
@@ -96,6 +102,13 @@ def fill(labels: Labels, count: int = 3, replies: int = 3, wanted: int = 2, **se
                 annotators_wanted=wanted)
         for n in range(count)
     ])  # fmt: skip
+
+
+def violations(page: Any) -> list[Any]:
+    """What axe says is not accessible: [rule, elements] of each."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: list[Any] = page.evaluate("axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
+    return found
 
 
 def press(page: Any, *keys: str) -> None:

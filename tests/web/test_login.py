@@ -18,7 +18,7 @@ from tutelage.stages import STAGES
 from tutelage.web.app import build_pages
 from tutelage.web.login import local
 from tutelage.web.site import Site
-from web.live import fill, serving, window
+from web.live import fill, serving, violations, window
 
 TOKEN = "tut-anna"
 OPEN = {("GET", "/login"), ("POST", "/login")}  # and /static/, where there are only this project's own files
@@ -65,31 +65,32 @@ def test_the_routes_were_found() -> None:
 
 
 def test_every_route_refuses_who_has_no_key(guarded: tuple[str, Keys]) -> None:
-    root, _ = guarded
-    for method, path in ROUTES:
-        if (method, path) in OPEN or path.startswith("/static/"):
-            continue
-        for headers in ({}, {"Authorization": "Bearer tut-else"}, {"Cookie": f"{COOKIE}=else"}):
-            answer = httpx2.request(method, root + path, headers=headers)
-            assert answer.status_code == 401, (method, path, headers)
-        as_browser = httpx2.request(method, root + path, headers={"Accept": "text/html"})
-        led = 303 if method == "GET" else 401
-        assert as_browser.status_code == led, (method, path)
-        assert led == 401 or as_browser.headers["location"].startswith("/login?to=%2F")
+    with httpx2.Client(base_url=guarded[0]) as client:
+        for method, path in ROUTES:
+            if (method, path) in OPEN or path.startswith("/static/"):
+                continue
+            for headers in ({}, {"Authorization": "Bearer tut-else"}, {"Cookie": f"{COOKIE}=else"}):
+                answer = client.request(method, path, headers=headers)
+                assert answer.status_code == 401, (method, path, headers)
+            as_browser = client.request(method, path, headers={"Accept": "text/html"})
+            led = 303 if method == "GET" else 401
+            assert as_browser.status_code == led, (method, path)
+            assert led == 401 or as_browser.headers["location"].startswith("/login?to=%2F")
 
 
 def test_a_page_of_another_site_can_post_nothing(free: str) -> None:
     posts = [path for method, path in ROUTES if method == "POST"]
     assert len(posts) > 8
-    for path in posts:
-        for headers in (
-            {"Origin": "https://evil.example"},
-            {"Origin": "null"},
-            {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-            {"Host": "evil.example"},
-        ):
-            answer = httpx2.post(free + path, content="name=Eve&task=", headers=headers)
-            assert answer.status_code == 403, (path, headers)
+    with httpx2.Client(base_url=free) as client:
+        for path in posts:
+            for headers in (
+                {"Origin": "https://evil.example"},
+                {"Origin": "null"},
+                {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+                {"Host": "evil.example"},
+            ):
+                answer = client.post(path, content="name=Eve&task=", headers=headers)
+                assert answer.status_code == 403, (path, headers)
 
 
 def test_a_link_from_elsewhere_may_be_followed_and_nothing_may_be_framed_or_read(free: str) -> None:
@@ -108,6 +109,7 @@ def test_a_code_lets_one_browser_in_once(browser: Any, guarded: tuple[str, Keys]
         page.goto("/board")
         assert page.url == f"{root}/login?to=%2Fboard"
         page.goto(f"/login?code={code}&to=%2Fboard")
+        assert violations(page) == []
         page.goto(f"/login?code={code}&to=%2Fboard")  # looking at it does not use it
         page.keyboard.press("Enter")
         page.wait_for_url(f"{root}/board")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from web.live import HOSTILE, fill, press, serving, window
+from tutelage.labels.records import Verdict
+from web.live import HOSTILE, fill, press, serving, violations, window
 
 PAGES = ("/rank", "/compare", "/runs", "/completions", "/board", "/report", "/nothing")
 
@@ -54,6 +55,12 @@ def test_models_answer_side_by_side_and_go_to_ranking(browser: Any, tmp_path: Pa
     with serving(tmp_path, with_models=True) as (root, labels):
         with window(browser, root) as page:
             page.goto("/compare")
+            page.fill("#tokens", "700")
+            page.press("#prompt", "Control+Enter")
+            page.wait_for_function("() => document.querySelectorAll('.answer .said')[1]?.textContent.length > 20")
+            assert page.is_disabled("#to-rank")  # it streams: there is text before the end
+            page.click("#stop")
+            page.wait_for_selector(".answer .soft >> text=stopped")
             page.fill("#tokens", "12")
             page.click("text=for a child")
             page.click("button.main")
@@ -61,13 +68,15 @@ def test_models_answer_side_by_side_and_go_to_ranking(browser: Any, tmp_path: Pa
             page.wait_for_selector("text=It is in the task")
         item = labels.items("compare")[0]
         assert {reply.model for reply in item.replies} == {"instruct", "base"}
+        assert all(reply.sampling["max_tokens"] == 12 for reply in item.replies)
         assert "five-year-old" in item.prompt[0]["content"]
 
 
 def test_pages_are_accessible_in_light_and_dark_and_fit_a_telephone(browser: Any, tmp_path: Path) -> None:
-    axe = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-    with serving(tmp_path) as (root, labels):
+    with serving(tmp_path, with_models=True) as (root, labels):
         fill(labels)
+        for name, order in (("Bo", [[0], [1], [2]]), ("Di", [[1], [0, 2]])):
+            labels.record("help", labels.items("help")[0], name, Verdict(ranking=order), shown=[2, 1, 0])
         with window(browser, root, "Ann") as page:
             page.set_viewport_size({"width": 360, "height": 740})
             for scheme in ("light", "dark"):
@@ -75,8 +84,15 @@ def test_pages_are_accessible_in_light_and_dark_and_fit_a_telephone(browser: Any
                 for path in PAGES:
                     page.goto(path)
                     assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
-                    page.evaluate(axe)
-                    found = page.evaluate(
-                        "axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
-                    )
-                    assert found == [], (path, scheme)
+                    assert violations(page) == [], (path, scheme)
+                page.goto("/rank")
+                press(page, "1", "?")
+                assert violations(page) == [], ("help", scheme)
+                page.goto("/compare")
+                page.fill("#tokens", "4")
+                page.click("button.main")
+                page.wait_for_selector("#stop:disabled")
+                assert violations(page) == [], ("compared", scheme)
+            page.context.clear_cookies()
+            page.goto("/rank")
+            assert violations(page) == []

@@ -45,7 +45,7 @@ def command(
         typer.Option("--store", help="Database of stored completions, a URL; else the run's; `none`: store nothing."),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", help="File of keys that are let in (also: TUTELAGE_API_KEYS).")
+        Path | None, typer.Option("--keys", help="File of keys (also: TUTELAGE_API_KEYS); browsers get a code.")
     ] = None,
     new_key: Annotated[str | None, typer.Option("--new-key", help="Add a key of this name to --keys, and end.")] = None,
     allow_host: Annotated[
