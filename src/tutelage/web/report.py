@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
-from tutelage.run.manifest import MANIFEST
 from tutelage.web.site import Site, site_of
 from tutelage.web.surveyed import run_of, runs_of
 
@@ -21,9 +20,7 @@ FRAMED = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:;
 
 def reports(folder: Path) -> dict[str, Path]:
     """Finished stages of a run that wrote a report, the newest first."""
-    found = [
-        path for path in folder.glob(f"*/{PAGE}") if (path.parent / MANIFEST).is_file() and "." not in path.parent.name
-    ]
+    found = [path for path in folder.glob(f"*/{PAGE}") if "." not in path.parent.name]
     return {path.parent.name: path for path in sorted(found, key=lambda path: -path.stat().st_mtime)}
 
 

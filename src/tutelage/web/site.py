@@ -70,7 +70,7 @@ class Site:
             finalize=_printable,
         )
         environment.globals.update(navigation=NAVIGATION, static=lambda name: f"/static/{self.hashes[name]}/{name}")
-        environment.filters["query"] = lambda text: quote(str(text), safe="")
+        environment.filters["query"] = lambda text: quote(str(text), safe="", errors="replace")
         return environment
 
     def page(self, request: Request, name: str, status: int = 200, **context: Any) -> Response:
