@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutelage.errors import NotFoundError, OutdatedError, TutelageError
 from tutelage.serve.answering import LOG
-from tutelage.web import board, compare, completions, login, rank, report, runs
+from tutelage.web import board, compare, completions, data, login, rank, report, runs
 from tutelage.web.site import POLICY, STATIC, TYPES, Site, site_of
 
 HEADERS = {
@@ -34,7 +34,7 @@ def build_pages(site: Site) -> ASGIApp:
     app.state.site = site
     app.add_api_route("/", _home, methods=["GET"])
     app.add_api_route("/static/{digest}/{name:path}", _static, methods=["GET"])
-    for part in (login, rank, compare, runs, completions, board, report):
+    for part in (login, rank, compare, runs, data, completions, board, report):
         app.include_router(part.ROUTER)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(TutelageError, _refused)

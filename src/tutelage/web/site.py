@@ -31,13 +31,13 @@ POLICY = "; ".join(
     )
 )  # fmt: skip
 NAVIGATION = (
-    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Completions", "/completions"),
+    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Data", "/data"), ("Completions", "/completions"),
     ("Board", "/board"), ("Report", "/report"),
 )  # fmt: skip
 ANNOTATOR = "tutelage_annotator"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """A run's folder (None: models from elsewhere), the store of labels and completions, models, and who is let in."""
 
@@ -70,7 +70,7 @@ class Site:
             finalize=_printable,
         )
         environment.globals.update(navigation=NAVIGATION, static=lambda name: f"/static/{self.hashes[name]}/{name}")
-        environment.filters["query"] = lambda text: quote(str(text), safe="")
+        environment.filters["query"] = lambda text: quote(str(text), safe="", errors="replace")
         return environment
 
     def page(self, request: Request, name: str, status: int = 200, **context: Any) -> Response:
