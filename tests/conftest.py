@@ -14,7 +14,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from postgres import NotAvailableError, cluster
+from debian import NotAvailableError
+from postgres import cluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is first imported
 

@@ -17,33 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INSTALL = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "postgresql"]
-
-
-class NotAvailableError(Exception):
-    """Why there is no PostgreSQL here, in a sentence."""
+from debian import NotAvailableError, install
 
 
 def programs() -> Path:
     """The folder with initdb and pg_ctl."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not found:
-        _install()
+        install("postgresql")
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         raise NotAvailableError("PostgreSQL was installed, but /usr/lib/postgresql/*/bin/initdb is not there")
     return found[-1].parent
-
-
-def _install() -> None:
-    if shutil.which("apt-get") is None or os.getuid() != 0:
-        raise NotAvailableError("PostgreSQL is not installed, and apt-get as root is needed to install it")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    try:
-        for command in (["apt-get", "update", "-qq"], INSTALL):
-            subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise NotAvailableError(f"PostgreSQL cannot be installed here: {error}") from error
 
 
 @contextmanager

@@ -50,7 +50,7 @@ LAYERS: Mapping[str, set[str]] = {
                "evaluation", "labels"},
     "talk": {"errors", "tools", "model", "run", "data", "sources", "generation", "memory", "privacy"},
     "serve": {"errors", "store", "tools", "run", "data", "generation", "talk"},
-    "web": {"errors", "store", "run", "labels", "evaluation", "serve"},
+    "web": {"errors", "store", "run", "data", "sources", "curation", "labels", "evaluation", "talk", "serve"},
     "verification": {"errors", "model", "run", "data", "sources", "training"},
     "commands": {"errors", "run", "data", "sources", "generation", "exchange", "stages", "talk",
                  "store", "labels", "serve", "web", "verification"},

@@ -107,7 +107,8 @@ def test_changed_thresholds_need_no_new_measures() -> None:
     strict = Settings(resolve_thresholds({"too_few_words": 60}))
     loose = Settings(resolve_thresholds({}))
     measured = curate(rows, [], loose)
-    again = decide_all(rows, measured.cleaned, measured.measured, measured.contamination, measured.pairs, strict)
+    metrics = [one.metrics for one in measured.measured]
+    again = decide_all(rows, metrics, measured.contamination.documents, measured.pairs, strict)
     assert again == curate(rows, [], strict).decisions
     assert again != measured.decisions
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from starlette.types import ASGIApp
 
 import tiny
 from tutelage.serve.app import build_app
@@ -84,17 +85,29 @@ def running(
     """Serve on a free port until the end of the block."""
     with ExitStack() as stack:
         database = stack.enter_context(opened(store or f"sqlite:///{folder / 'store.sqlite'}"))
-        found, port = Models(make_models(folder) if models else [], limits, loaded), free_port()
-        app, address = build_app(found, database, keys, **options), Address(port=port)
-        server = server_of(app, address, stop=found.stop, grace=grace)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(setattr, server, "should_exit", True)
+        found = Models(make_models(folder) if models else [], limits, loaded)
+        app = build_app(found, database, keys, **options)
+        port, stop = stack.enter_context(listening(app, found.stop, grace))
+        yield Running(port, found, database, stop)
+
+
+@contextmanager
+def listening(
+    app: ASGIApp, stopped: Callable[[], None] = lambda: None, grace: float = 30.0
+) -> Iterator[tuple[int, Callable[[], None]]]:
+    """A server of any app on a free port, until the end of the block: its port, and what makes it end earlier."""
+    port = free_port()
+    server = server_of(app, Address(port=port), stop=stopped, grace=grace)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield Running(port, found, database, lambda: setattr(server, "should_exit", True))
+        yield port, lambda: setattr(server, "should_exit", True)
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager

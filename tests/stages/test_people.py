@@ -77,7 +77,9 @@ def test_the_stage_waits_is_killed_goes_on_and_ends_with_the_labels_of_another_p
     command = [sys.executable, "-c", STAGE, str(tmp_path)]
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert waiting.stdout is not None
-    assert f"`tutelage label import {tmp_path} FILE`" in waiting.stdout.readline()
+    said = waiting.stdout.readline()
+    assert f"`tutelage label import {tmp_path} FILE`" in said
+    assert f"`tutelage serve --ui {tmp_path}`, then http://127.0.0.1:8000/rank?task={tmp_path.name}%2Flabels%3A" in said
 
     def label(countries: list[str], annotator: str) -> None:
         rows = [

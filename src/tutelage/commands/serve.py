@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tutelage.serve.keys import Keys
     from tutelage.serve.models import Limits, Served
     from tutelage.serve.running import Address
+    from tutelage.store.engine import Store
 
 EXAMPLES = examples(
     "tutelage serve quickstart                          all models of a run, on this machine only",
@@ -42,7 +43,7 @@ def command(
         typer.Option("--store", help="Database of stored completions, a URL; else the run's; `none`: store nothing."),
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option("--keys", help="File of keys that are let in (also: TUTELAGE_API_KEYS).")
+        Path | None, typer.Option("--keys", help="File of keys (also: TUTELAGE_API_KEYS); browsers get a code.")
     ] = None,
     new_key: Annotated[str | None, typer.Option("--new-key", help="Add a key of this name to --keys, and end.")] = None,
     allow_host: Annotated[
@@ -92,10 +93,10 @@ def _serve(
     url = store or (store_url(folder) if folder is not None else store_of(places))
     opened = None if url == "none" else open_store(url)
     models = Models(places, limits, loaded=False)
-    pages = build_pages(Site(folder, opened, models, stages()))
+    pages = build_pages(Site(folder, opened, models, stages(), known))
     app = build_app(models, opened, known, hosts, address.is_public, pages)
     server = server_of(app, address, "info" if log else "warning", models.stop, grace)
-    _tell(address, "none" if opened is None else opened.engine.url.render_as_string(hide_password=True))
+    _tell(address, opened, known)
     try:
         run(server, models, address, _tell_of)
     finally:
@@ -103,9 +104,25 @@ def _serve(
             opened.close()
 
 
-def _tell(address: Address, store: str) -> None:
+def _waiting(opened: Store | None) -> list[str]:
+    """The pages of tasks that want more labels, the newest last."""
+    from tutelage.labels.service import Labels
+    from tutelage.labels.tasks import page_of
+
+    labels = Labels(opened) if opened is not None else None
+    return [page_of(task) for task in labels.tasks() if not labels.progress(task).done] if labels else []
+
+
+def _tell(address: Address, opened: Store | None, keys: Keys) -> None:
+    root = address.url.removesuffix("/v1")
+    store = "none" if opened is None else opened.engine.url.render_as_string(hide_password=True)
     _print(f"stored completions: {store}", "dim")
-    _print(f"pages {address.url.removesuffix('/v1')}/", "bold")
+    _print(f"pages {root}/", "bold")
+    for page in _waiting(opened):
+        _print(f"people are asked: {root}{page}")
+    if keys:
+        code = keys.browsers.invite(keys.first)
+        _print(f"one browser may enter, once, within an hour: {root}/login?code={code}")
     _print(f"serving {address.url}  (Ctrl-C ends it)", "bold")
 
 
@@ -114,5 +131,5 @@ def _tell_of(served: Served) -> None:
     _print(f"{served.name:<16} context {served.context:>6}   {kind}", "dim")
 
 
-def _print(line: str, style: str) -> None:
+def _print(line: str, style: str = "") -> None:
     Console(highlight=False).print(Text(line, style), soft_wrap=True)

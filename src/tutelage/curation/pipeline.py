@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,7 @@ from tutelage.curation.duplicates import Age, Pair, duplicates_of, near_pairs
 from tutelage.curation.extract import Extracted, extract
 from tutelage.curation.measure import Cleaned, Measured, measure
 from tutelage.curation.pii import replace_pii
-from tutelage.curation.rules import Verdict, decide
+from tutelage.curation.rules import Row, Verdict, decide
 from tutelage.curation.words import WordHasher, split_words, text_digest
 
 BATCH = 512  # documents; also what one worker is handed at a time
@@ -103,23 +103,26 @@ def curate(
         words = split_words(texts, hasher)
         contamination = find_contamination(words, items, hasher)
         pairs = near_pairs(words, settings.near_duplicate_jaccard)
-        decisions = decide_all(rows, cleaned, measured, contamination, pairs, settings)
+        decisions = decide_all(rows, [one.metrics for one in measured], contamination.documents, pairs, settings)
         advance(len(rows))
     return Curated(extracted, cleaned, measured, texts, decisions, contamination, pairs, lines)
 
 
 def decide_all(
     rows: Sequence[Mapping[str, Any]],
-    cleaned: Sequence[Cleaned],
-    measured: Sequence[Measured],
-    contamination: Contamination,
+    metrics: Sequence[Row],
+    contaminated: Mapping[int, str],
     pairs: Sequence[Pair],
     settings: Settings,
 ) -> list[Decision]:
-    """One decision a document from what was measured; nothing is measured here."""
-    verdicts = decide([one.metrics for one in measured], settings.thresholds)
-    decisions = [_first_decision(i, cleaned[i], verdicts[i], contamination) for i in range(len(rows))]
-    ages = [Age(len(cleaned[i].text), row["date"], row["id"], i) for i, row in enumerate(rows)]
+    """One decision a document from what was measured; nothing is measured here.
+
+    Of `rows` it needs `id` and `date`; `contaminated` is the evaluation item that was found, by the row's number.
+    """
+    verdicts = decide(metrics, settings.thresholds)
+    lengths = [int(one["characters"]) for one in metrics]
+    decisions = [_first_decision(lengths[i], verdicts[i], contaminated.get(i)) for i in range(len(rows))]
+    ages = [Age(lengths[i], row["date"], row["id"], i) for i, row in enumerate(rows)]
     removed = duplicates_of([decision.kept for decision in decisions], pairs, ages, settings.keep)
     for place, (keeper, similarity) in removed.items():
         limit = settings.near_duplicate_jaccard
@@ -127,10 +130,9 @@ def decide_all(
     return decisions
 
 
-def _first_decision(place: int, document: Cleaned, verdict: Verdict, contamination: Contamination) -> Decision:
-    if not document.text:
+def _first_decision(length: int, verdict: Verdict, item: str | None) -> Decision:
+    if not length:
         return Decision(False, FAILED, failed_rules=(FAILED,))
-    item = contamination.documents.get(place)
     failed = verdict.failed + ((CONTAMINATED,) if item is not None else ())
     if verdict.failed:
         return Decision(False, failed[0], verdict.value, verdict.threshold, failed, contaminating_item=item)
@@ -160,11 +162,17 @@ def _strip_boilerplate(
         min_documents=settings.boilerplate_min_documents,
         min_share=settings.boilerplate_min_share,
     )
-    cleaned = []
-    for row, form, one in zip(rows, formats, extracted, strict=True):
-        text, removed = remove_lines(one.text, lines[row["source"]] if form != "code" else set())
-        cleaned.append(Cleaned(text, form, removed / max(len(one.text), 1)))
+    cleaned = [
+        stripped(one, form, lines.get(row["source"], set()))
+        for row, form, one in zip(rows, formats, extracted, strict=True)
+    ]
     return cleaned, {source: sorted(found) for source, found in sorted(lines.items()) if found}
+
+
+def stripped(extracted: Extracted, form: str, lines: Collection[str]) -> Cleaned:
+    """The text without its source's recurring `lines`; code keeps them."""
+    text, removed = remove_lines(extracted.text, set(lines) if form != "code" else set())
+    return Cleaned(text, form, removed / max(len(extracted.text), 1))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tutelage.curation.duplicates import ALGORITHM, catch_curve
+from tutelage.curation.duplicates import ALGORITHM, Pair, catch_curve
 from tutelage.curation.pipeline import Curated, Settings, output_id
 from tutelage.curation.quality import newest_date, quality_factors
 from tutelage.curation.rules import RULES, SPLITTER, decide
@@ -68,6 +68,13 @@ def metric_table(rows: Sequence[Mapping[str, Any]], curated: Curated) -> pa.Tabl
     columns: dict[str, list[Any]] = {"id": [row["id"] for row in rows]}
     columns.update((name, [one.metrics[name] for one in curated.measured]) for name in names)
     return pa.table(columns)
+
+
+def pair_table(pairs: Sequence[Pair]) -> pa.Table:
+    """Every pair of documents that are near duplicates, by their numbers in the input: what a decision depends on."""
+    left, right, similarity = zip(*pairs, strict=True) if pairs else ((), (), ())
+    columns = {"left": pa.array(left, pa.int64()), "right": pa.array(right, pa.int64())}
+    return pa.table({**columns, "similarity": pa.array(similarity, pa.float64())})
 
 
 def kept_documents(rows: Sequence[Mapping[str, Any]], curated: Curated) -> list[dict[str, Any]]:

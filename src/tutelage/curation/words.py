@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
-_WORD = re.compile(r"\w+")
+WORD = re.compile(r"\w+")
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd and irrational-looking: multiplication by it is a bijection of 64-bit words
 
 
 def normal_words(text: str) -> list[str]:
     """The runs of letters, digits and underscores of `text`, lower-cased."""
-    return _WORD.findall(text.lower())
+    return WORD.findall(text.lower())
 
 
 def text_digest(text: str) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from urllib.parse import quote
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -61,6 +62,11 @@ def find_task(session: Session, name: str, *, lock: bool = False) -> Task:
             f"task {name!r}: there is none; {did_you_mean(name, known)}", hint="`tutelage label import` makes one"
         )
     return task
+
+
+def page_of(task: str) -> str:
+    """Where `tutelage serve` lets people rank a task: the address without its host."""
+    return f"/rank?task={quote(task, safe='')}"
 
 
 def task_names(store: Store) -> list[str]:

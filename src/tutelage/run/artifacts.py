@@ -17,7 +17,7 @@ class ArtifactType(StrEnum):
     """What a folder holds; a stage states which types it takes and gives."""
 
     DOCUMENTS = "Documents"  # documents.parquet: raw documents with their source
-    CORPUS = "Corpus"  # documents.parquet (kept, cleaned), decisions.parquet, metrics.parquet
+    CORPUS = "Corpus"  # documents.parquet (kept, cleaned), decisions.parquet, metrics.parquet, pairs.parquet
     TOKENIZER = "Tokenizer"  # tokenizer.json, tokenizer_config.json with the chat template
     TOKENS = "Tokens"  # train.bin, validation.bin, offsets, spans.parquet, tokens.json
     MODEL = "Model"  # config.json, model.safetensors, tokenizer files

@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tutelage
 from tutelage.errors import ArtifactError
@@ -116,7 +117,7 @@ def lock(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / LOCK_FILE).open("a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file)
         except OSError as error:
             file.seek(0)
             pid = file.read().strip() or "unknown"
@@ -128,6 +129,18 @@ def lock(directory: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _take(file: IO[str]) -> None:
+    """Lock, at the third attempt at the latest: who only asks `holder` has it for a moment."""
+    for pause in (0.05, 0.1, None):
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def holder(directory: Path) -> str:

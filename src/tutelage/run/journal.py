@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,24 @@ class Journal:
         self.path = path
 
     def rewind(self, step: int) -> None:
-        """Drop rows after `step` (a resumed run writes them again) and a torn last line."""
+        """Move rows after `step` (a resumed run writes them again) to the branches, and drop a torn last line."""
         if not self.path.exists():
             return
-        rows = [row for row in read_journal(self.path) if row["step"] <= step]
+        every = read_journal(self.path)
+        rows = [row for row in every if row["step"] <= step]
+        self._keep_branch([row for row in every if row["step"] > step])
         beside = self.path.with_suffix(".tmp")
         beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         beside.replace(self.path)
+
+    def _keep_branch(self, left: Sequence[Mapping[str, Any]]) -> None:
+        """What a killed run had reached beyond its checkpoint: `{"branch": number, …the row}` in a file beside."""
+        if not left:
+            return
+        path = branches_of(self.path)
+        number = 1 + max((row["branch"] for row in read_journal(path)), default=0) if path.exists() else 1
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps({"branch": number, **row}) + "\n" for row in left))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one row; a value that is not finite is written as a string so that the file stays JSON."""
@@ -30,6 +41,11 @@ class Journal:
         row.update({name: _json_number(value) for name, value in metrics.items()})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def branches_of(journal: Path) -> Path:
+    """Where the rows are that resumed runs left behind."""
+    return journal.with_suffix(".branches.jsonl")
 
 
 def _json_number(value: float) -> float | str:

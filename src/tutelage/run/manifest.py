@@ -16,9 +16,10 @@ from tutelage.run.files import digest, files_below, sha256_file, write_atomic
 
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+BRANCHES = "journal.branches.jsonl"  # rows of the journal that a resumed run left behind
 ATTEMPT = "stage.json"
 SCRATCH = "scratch"
-_NOT_OUTPUT = (MANIFEST, JOURNAL, ATTEMPT)  # they hold times, or say how this very attempt went
+_NOT_OUTPUT = (MANIFEST, JOURNAL, BRANCHES, ATTEMPT)  # they hold times, or say how this very attempt went
 
 
 class _Record(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from tutelage.run.progress import format_value
 
@@ -22,6 +22,10 @@ _TELLING = (
 
 
 def headline(metrics: Mapping[str, float | str], count: int) -> list[str]:
-    """Up to `count` metrics as `name value`, the most telling first, else in the stage's order."""
-    order = [name for name in _TELLING if name in metrics] + [name for name in metrics if name not in _TELLING]
-    return [f"{name} {format_value(metrics[name])}" for name in order[:count]]
+    """Up to `count` metrics as `name value`, the most telling first."""
+    return [f"{name} {format_value(metrics[name])}" for name in telling(metrics)[:count]]
+
+
+def telling(metrics: Collection[str]) -> list[str]:
+    """All names of metrics, the most telling first, else in the stage's order."""
+    return [name for name in _TELLING if name in metrics] + [name for name in metrics if name not in _TELLING]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tutelage.errors import ArtifactError
 from tutelage.run.files import flush, flush_tree, write_atomic
-from tutelage.run.manifest import ATTEMPT, JOURNAL, MANIFEST, SCRATCH, Manifest, read_manifest, write_manifest
+from tutelage.run.manifest import ATTEMPT, BRANCHES, JOURNAL, MANIFEST, SCRATCH, Manifest, read_manifest, write_manifest
 
 
 def partial_of(directory: Path) -> Path:
@@ -57,7 +57,7 @@ def begin(directory: Path, key: str) -> Attempt:
     partial.mkdir(exist_ok=True)
     write_atomic(partial / ATTEMPT, json.dumps({"key": key, "attempts": attempt.number}) + "\n")
     for path in sorted(partial.iterdir()):  # half-written outputs must not be published with whole ones
-        if path.name not in (SCRATCH, JOURNAL, ATTEMPT):
+        if path.name not in (SCRATCH, JOURNAL, BRANCHES, ATTEMPT):
             remove(path)
     attempt.scratch.mkdir(exist_ok=True)
     return attempt

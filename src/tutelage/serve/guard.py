@@ -1,4 +1,4 @@
-"""What stands before all routes: the host's name, the page a request comes from, its token, and its size.
+"""What stands before all routes: the host's name, the page a request comes from, its key or cookie, and its size.
 
 A web page of somebody else must not use the server of the person who looks at it: neither by a request to this address
 (its Origin tells), nor under a name of its own that it makes point here (the Host tells).
@@ -9,16 +9,20 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutelage.serve.answering import Json
+from tutelage.serve.browsers import COOKIE
 from tutelage.serve.keys import Keys
 from tutelage.serve.refusal import RefusalError
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
+LOGIN, STATIC = "/login", "/static/"  # open to all: the door, and the files that its page looks like itself by
 REQUEST_ID = "x-request-id"
 
 
@@ -45,26 +49,33 @@ class Guard:
             await send(message)
 
         try:
-            scope.setdefault("state", {})["owner"] = self._check(headers)
+            self._check(scope["method"], headers)
+            scope.setdefault("state", {})["owner"] = self._owner(scope["path"], headers)
             body = await self._body(receive) if scope["method"] in ("POST", "PUT", "PATCH") else None
         except RefusalError as refusal:
-            await Json(refusal.body, refusal.status, refusal.headers)(scope, receive, named)
+            await self._refused(scope, headers, refusal)(scope, receive, named)
         else:
             await self._app(scope, receive if body is None else _again(body, receive), named)
 
-    def _check(self, headers: Headers) -> str:
+    def _check(self, method: str, headers: Headers) -> None:
         host = _host_of(f"//{headers.get('host', '')}")
         if host not in self._hosts and not (self._any_address and _is_address(host)):
             raise RefusalError(403, f"the host {host!r:.80} is not this server's name", code="wrong_host")
         origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
         same = origin is None or (origin != "null" and urlsplit(origin).netloc == headers.get("host"))
-        if not same or site in ("cross-site", "same-site"):
+        if not same or (site in ("cross-site", "same-site") and not _follows_link(method, headers)):
             raise RefusalError(403, "requests from other sites' pages are refused", code="cross_site")
         if int_or_zero(headers.get("content-length", "")) > self._max_body:
             raise self._too_large()
-        if not self._keys:
+
+    def _owner(self, path: str, headers: Headers) -> str:
+        """Who asks, by key or by cookie; "" where no key is needed."""
+        if not self._keys or path == LOGIN or path.startswith(STATIC):
             return ""
-        owner = self._keys.owner(headers.get("authorization", ""))
+        if "authorization" in headers:
+            owner = self._keys.owner(headers["authorization"])
+        else:
+            owner = self._keys.browsers.owner(cookie_of(headers))
         if owner is None:
             raise RefusalError(
                 401,
@@ -75,6 +86,14 @@ class Guard:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return owner
+
+    def _refused(self, scope: Scope, headers: Headers, refusal: RefusalError) -> Response:
+        """The error in shape; a person who looks for a page is led to the door instead."""
+        if refusal.status == 401 and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+            query = scope["query_string"].decode("latin-1")
+            target = quote(scope["path"] + (f"?{query}" if query else ""), safe="")
+            return RedirectResponse(f"{LOGIN}?to={target}", 303, headers={"Cache-Control": "no-store"})
+        return Json(refusal.body, refusal.status, refusal.headers)
 
     async def _body(self, receive: Receive) -> bytes:
         """All of it, before anything looks at it: a length that is not stated cannot grow past the limit either."""
@@ -104,6 +123,17 @@ def _again(body: bytes, receive: Receive) -> Receive:
 def int_or_zero(text: str) -> int:
     """A header's number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0 if not text else 2**62
+
+
+def cookie_of(headers: Headers) -> str:
+    """What the session's cookie holds, or ""."""
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+
+
+def _follows_link(method: str, headers: Headers) -> bool:
+    """A person who comes by a link from elsewhere: the page is looked at by them alone, and nothing changes."""
+    sent = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return method in ("GET", "HEAD") and sent == ("navigate", "document")
 
 
 def _host_of(url: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tutelage.errors import ResourceError
+from tutelage.serve.browsers import Browsers
 
 VARIABLE = "TUTELAGE_API_KEYS"
 PREFIX = "tut-"
@@ -20,16 +21,24 @@ class Keys:
 
     def __init__(self, hashes: Sequence[str] = ()) -> None:
         self._hashes = list(hashes)
+        self.browsers = Browsers()
 
     def __bool__(self) -> bool:
         return bool(self._hashes)
 
+    @property
+    def first(self) -> str:
+        """The owner who stands first, for whoever started the server."""
+        return self._hashes[0]
+
     def owner(self, authorization: str) -> str | None:
         """Whose a request is, by its header: the token's hash, or None for a token that is not known."""
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        given = hashed(token.strip())
+        return self.owner_of(token.strip()) if scheme.lower() == "bearer" else None
+
+    def owner_of(self, token: str) -> str | None:
+        """The token's hash, or None for a token that is not known."""
+        given = hashed(token)
         found = [known for known in self._hashes if hmac.compare_digest(known, given)]
         return found[0] if found else None
 

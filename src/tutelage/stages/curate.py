@@ -18,6 +18,7 @@ from tutelage.curation.records import (
     decisions_schema,
     kept_documents,
     metric_table,
+    pair_table,
     summary,
     write_table,
 )
@@ -45,6 +46,7 @@ def run(config: CurateConfig, inputs: Inputs, run: StageRun) -> None:
     curated = curate(rows, items, settings, progress)
     truth = evaluate(rows, curated)
     write_table(run.directory / "metrics.parquet", metric_table(rows, curated))
+    write_table(run.directory / "pairs.parquet", pair_table(curated.pairs))
     decisions = pa.Table.from_pylist(decision_rows(rows, curated), schema=decisions_schema)
     write_table(run.directory / "decisions.parquet", decisions)
     with atomic(run.directory / "curation.json") as beside:

@@ -102,6 +102,13 @@ def every(store: Store, wanted: Wanted) -> Iterator[Kept]:
         last = rows[-1] if rows else last
 
 
+def models(store: Store, owner: str) -> list[str]:
+    """Names of the models whose completions an owner has, in order."""
+    own = select(StoredCompletion.model).where(StoredCompletion.owner == owner).distinct()
+    with store.read() as session:
+        return sorted(session.scalars(own))
+
+
 def relabel(store: Store, owner: str, completion_id: str, metadata: Mapping[str, str]) -> Kept | None:
     """Put this metadata in place of the old."""
     with store.write() as session:

@@ -19,7 +19,8 @@ from tutelage.sources.files import expand
 from tutelage.sources.rows import ProblemLog
 from tutelage.talk.text import visible
 
-TRAINED, TEMPLATE, READ = "bold green", "dim cyan", ""
+TRAINED, READ, TEMPLATE = "trained", "read", "template"
+STYLES = {TRAINED: "bold green", READ: "", TEMPLATE: "dim cyan"}
 
 
 def read_rows(data: Path, limit: int) -> list[dict[str, Any]]:
@@ -34,7 +35,8 @@ def read_rows(data: Path, limit: int) -> list[dict[str, Any]]:
 
 def show_masks(console: Console, tokenizer: TextTokenizer, rows: Iterable[Mapping[str, Any]]) -> None:
     """Print each conversation with its counts; texts are shown as they are, never taken for markup."""
-    legend = Text.assemble(("trained on", TRAINED), " · ", ("read only", READ), " · ", ("template", TEMPLATE))
+    said = {TRAINED: "trained on", READ: "read only", TEMPLATE: "template"}
+    legend = Text(" · ").join(Text(said[kind], STYLES[kind]) for kind in said)
     console.print(legend)
     for row in rows:
         rendered = render(tokenizer, row["messages"], row.get("tools"))
@@ -47,12 +49,16 @@ def show_masks(console: Console, tokenizer: TextTokenizer, rows: Iterable[Mappin
 
 def colour(tokenizer: TextTokenizer, rendered: Rendered) -> Text:
     """The conversation as styled text."""
-    styles = [
+    text = Text()
+    for kind, group in groupby(zip(kinds(rendered), rendered.ids, strict=True), key=lambda pair: pair[0]):
+        piece = tokenizer.decode([token_id for _, token_id in group], skip_special_tokens=False)
+        text.append(visible(piece), style=STYLES[kind] or None)
+    return text
+
+
+def kinds(rendered: Rendered) -> list[str]:
+    """What each token is: trained on, somebody's words that are only read, or the template's own."""
+    return [
         TRAINED if learnt else READ if role else TEMPLATE
         for learnt, role in zip(rendered.loss_mask, rendered.roles, strict=True)
     ]
-    text = Text()
-    for style, group in groupby(zip(styles, rendered.ids, strict=True), key=lambda pair: pair[0]):
-        piece = tokenizer.decode([token_id for _, token_id in group], skip_special_tokens=False)
-        text.append(visible(piece), style=style or None)
-    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -10,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutelage.errors import NotFoundError, OutdatedError, TutelageError
 from tutelage.serve.answering import LOG
-from tutelage.web import board, compare, completions, rank, report, runs
+from tutelage.web import board, compare, completions, data, login, rank, report, runs
 from tutelage.web.site import POLICY, STATIC, TYPES, Site, site_of
 
 HEADERS = {
@@ -33,10 +34,11 @@ def build_pages(site: Site) -> ASGIApp:
     app.state.site = site
     app.add_api_route("/", _home, methods=["GET"])
     app.add_api_route("/static/{digest}/{name:path}", _static, methods=["GET"])
-    for part in (rank, compare, runs, completions, board, report):
+    for part in (login, rank, compare, runs, data, completions, board, report):
         app.include_router(part.ROUTER)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(TutelageError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(Exception, _failed)
     return _Headers(app)
 
@@ -83,6 +85,13 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, TutelageError)
     status = 404 if isinstance(error, NotFoundError) else 409 if isinstance(error, OutdatedError) else 400
     return _told(request, status, error.message, error.hint or "")
+
+
+async def _not_valid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    return _told(request, 400, f"{place or 'the body'}: {first['msg']}", "This address is called by the pages.")
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

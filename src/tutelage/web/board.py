@@ -12,6 +12,7 @@ from tutelage.web.rank import labels_of
 from tutelage.web.site import site_of
 
 ROUTER = APIRouter()
+WIDTH = 200  # of the drawing of an interval
 
 
 @ROUTER.get("/board")
@@ -24,18 +25,25 @@ def board(request: Request, task: str = "") -> Response:
         return site_of(request).page(request, "board", tasks=[], task="", stats=None, rows=[], groups=[])
     found = labels.board(own)
     return site_of(request).page(
-        request, "board", tasks=names, task=own, stats=labels.stats(own), rows=drawn(found), groups=found.groups
+        request,
+        "board",
+        tasks=names,
+        task=own,
+        stats=labels.stats(own),
+        rows=drawn(found),
+        groups=found.groups,
+        most=None,
     )
 
 
 def drawn(found: Board) -> list[dict[str, Any]]:
-    """Standings with the places of their marks on a line from 0 to 100."""
-    low = min((row.ci_low for row in found.standings), default=0.0)
-    high = max((row.ci_high for row in found.standings), default=0.0)
+    """Standings with the places of their marks on a line of WIDTH; the average model is always on it."""
+    low = min([0.0, *(row.ci_low for row in found.standings)])
+    high = max([0.0, *(row.ci_high for row in found.standings)])
     span = max(high - low, 1e-9)
 
     def place(value: float) -> float:
-        return round(2 + 96 * (value - low) / span, 2)
+        return round(4 + (WIDTH - 8) * (value - low) / span, 2)
 
     return [
         {"row": row, "low": place(row.ci_low), "at": place(row.strength), "high": place(row.ci_high), "zero": place(0)}

@@ -13,11 +13,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from tutelage.errors import DataError
 from tutelage.labels.records import FLAGS, Verdict
 from tutelage.labels.service import Labels
-from tutelage.labels.tasks import checked_name
+from tutelage.labels.tasks import checked_name, page_of
 from tutelage.run.config import Strict
 from tutelage.web.site import ANNOTATOR, annotator_of, form_of, site_of
 
 ROUTER = APIRouter()
+MOST_PAIRS = 4  # of annotators, below a sheet; the board has all
 
 
 class Drafted(Strict):
@@ -81,9 +82,9 @@ async def name(request: Request) -> Response:
     """Say who ranks."""
     field = await form_of(request)
     who = checked_name("annotator", field("name"))
-    target = f"/rank?task={quote(field('task'), safe='')}" if field("task") else "/rank"
+    target = page_of(field("task")) if field("task") else "/rank"
     answer = RedirectResponse(target, 303)
-    answer.set_cookie(ANNOTATOR, quote(who), max_age=31_536_000, httponly=True, samesite="strict", path="/")
+    answer.set_cookie(ANNOTATOR, quote(who), max_age=31_536_000, httponly=True, samesite="lax", path="/")
     return answer
 
 
@@ -126,4 +127,4 @@ async def undo(request: Request, body: Undone) -> Response:
 @ROUTER.get("/rank/agreement")
 def agreement(request: Request, task: str) -> Response:
     """Agreement and progress, asked every few seconds."""
-    return site_of(request).page(request, "agreement", stats=labels_of(request).stats(task))
+    return site_of(request).page(request, "agreement", stats=labels_of(request).stats(task), most=MOST_PAIRS)

@@ -1,38 +1,59 @@
-"""Report: the page that the run's report stage wrote, in a frame that can do nothing."""
+"""Report: the page that a report stage of the run wrote, in a frame that can do nothing."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 from tutelage.web.site import Site, site_of
+from tutelage.web.surveyed import run_of, runs_of
 
 ROUTER = APIRouter()
+PAGE = "report.html"
 FRAMED = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
 
-def reports(site: Site) -> list[str]:
-    """Stages of the run that wrote a report, the newest first."""
-    found = [] if site.run is None else [path for path in site.run.glob("*/report.html") if "." not in path.parent.name]
-    return [path.parent.name for path in sorted(found, key=lambda path: -path.stat().st_mtime)]
+def reports(folder: Path) -> dict[str, Path]:
+    """Finished stages of a run that wrote a report, the newest first."""
+    found = [path for path in folder.glob(f"*/{PAGE}") if "." not in path.parent.name]
+    return {path.parent.name: path for path in sorted(found, key=lambda path: -path.stat().st_mtime)}
+
+
+def _all(site: Site) -> list[dict[str, Any]]:
+    """Every report of every run that the site shows."""
+    return [
+        {
+            "run": name,
+            "stage": stage,
+            "when": datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M"),
+        }
+        for name, folder in runs_of(site).items()
+        for stage, path in reports(folder).items()
+    ]
 
 
 @ROUTER.get("/report")
-def report(request: Request, stage: str = "") -> Response:
-    """The frame."""
+def report(request: Request, stage: str = "", run: str = "") -> Response:
+    """The frame: the newest report of a run, or that of one of its stages."""
     site = site_of(request)
-    names = reports(site)
-    return site.page(request, "report", names=names, stage=stage if stage in names else names[0] if names else "")
+    every = _all(site)
+    name = run_of(site, run).name if runs_of(site) else ""
+    own = [one for one in every if one["run"] == name]
+    if stage and all(one["stage"] != stage for one in own):
+        raise HTTPException(404)
+    chosen = stage or (own[0]["stage"] if own else "")
+    return site.page(request, "report", reports=every, run=name, stage=chosen)
 
 
 @ROUTER.get("/report/page")
-def page(request: Request, stage: str) -> Response:
+def page(request: Request, stage: str, run: str = "") -> Response:
     """What is framed; only names that are there are read."""
-    site = site_of(request)
-    if stage not in reports(site):
+    known = reports(run_of(site_of(request), run))
+    if stage not in known:
         raise HTTPException(404)
-    path = Path(site.run or "") / stage / "report.html"
-    return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": FRAMED})
+    return FileResponse(known[stage], media_type="text/html", headers={"Content-Security-Policy": FRAMED})

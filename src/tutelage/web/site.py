@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 
 from tutelage.labels.service import Labels
 from tutelage.run.recipe import Specs
+from tutelage.serve.keys import Keys
 from tutelage.serve.models import Models
 from tutelage.store.engine import Store
 
@@ -30,20 +31,21 @@ POLICY = "; ".join(
     )
 )  # fmt: skip
 NAVIGATION = (
-    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Completions", "/completions"),
+    ("Rank", "/rank"), ("Compare", "/compare"), ("Runs", "/runs"), ("Data", "/data"), ("Completions", "/completions"),
     ("Board", "/board"), ("Report", "/report"),
 )  # fmt: skip
 ANNOTATOR = "tutelage_annotator"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
-    """A run's folder (None: models from elsewhere), the store of labels and completions, the models that are served."""
+    """A run's folder (None: models from elsewhere), the store of labels and completions, models, and who is let in."""
 
     run: Path | None
     store: Store | None
     models: Models
     specs: Specs
+    keys: Keys = field(default_factory=Keys)
 
     @property
     def labels(self) -> Labels | None:
@@ -68,13 +70,16 @@ class Site:
             finalize=_printable,
         )
         environment.globals.update(navigation=NAVIGATION, static=lambda name: f"/static/{self.hashes[name]}/{name}")
-        environment.filters["query"] = lambda text: quote(str(text), safe="")
+        environment.filters["query"] = lambda text: quote(str(text), safe="", errors="replace")
         return environment
 
     def page(self, request: Request, name: str, status: int = 200, **context: Any) -> Response:
         """A template as an answer."""
         text = self.templates.get_template(f"{name}.html.jinja").render(
-            here=request.url.path, run_name=self.run.name if self.run else "", **context
+            here=request.url.path,
+            run_name=self.run.name if self.run else "",
+            has_door=bool(self.keys),
+            **context,
         )
         return HTMLResponse(text, status)
 

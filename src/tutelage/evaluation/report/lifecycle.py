@@ -6,34 +6,39 @@ comes over from the band before says where it comes from. On a narrow page layer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
+from types import MappingProxyType
 
-from tutelage.evaluation.report.boxes import Box, draw_box, make_box
+from tutelage.evaluation.report.boxes import Box, Mark, draw_box, make_box
 from tutelage.evaluation.report.facts import StageFacts
 from tutelage.evaluation.report.layered import Cell, Edge, Layout, lay_out
 from tutelage.evaluation.report.svg import document, tag
 from tutelage.evaluation.report.text import wrap
 
 LANE, GAP, COLUMN_GAP, BAND_GAP = 18.0, 14.0, 46.0, 34.0
+NONE: Mapping[str, Mark] = MappingProxyType({})
 ENTRY = 118.0  # where lines come in from the band before
 
 
-def wide(stages: Sequence[StageFacts], width: float, columns: int) -> str:
-    """Bands of at most `columns` layers, from left to right, all but the last of one length."""
+def wide(stages: Sequence[StageFacts], width: float, columns: int, marks: Mapping[str, Mark] = NONE) -> str:
+    """Bands of at most `columns` layers, from left to right, all but the last of one length.
+
+    Stages with a mark are links and show their state.
+    """
     edges = _edges(stages)
     depth = len(lay_out(*_graph(stages, edges), lane=LANE, gap=GAP, most=4).layers)
     bands = max(1, ceil(depth / columns))
     per_band = ceil(depth / bands)
     room = width - (ENTRY if bands > 1 else 4) - COLUMN_GAP * per_band
     box_width = min(230.0, room / per_band)
-    boxes = {stage.name: make_box(stage, box_width) for stage in stages}
+    boxes = {stage.name: make_box(stage, box_width, marks.get(stage.name)) for stage in stages}
     sizes = {name: box.height for name, box in boxes.items()}
     layout = lay_out([s.name for s in stages], edges, sizes, lane=LANE, gap=GAP, most=4)
     return _Bands(layout, boxes, width, per_band, box_width).draw()
 
 
-def tall(stages: Sequence[StageFacts], width: float = 340.0) -> str:
+def tall(stages: Sequence[StageFacts], width: float = 340.0, marks: Mapping[str, Mark] = NONE) -> str:
     """Layers from top to bottom, two boxes side by side at most."""
     edges = _edges(stages)
     rough = lay_out(*_graph(stages, edges), lane=6, gap=8, most=2)
@@ -43,7 +48,7 @@ def tall(stages: Sequence[StageFacts], width: float = 340.0) -> str:
         own = len(row) - lanes
         box_width = min(box_width, (width - 4 - 14 * lanes - 8 * (own - 1)) / own)
     box_width = max(box_width, 128.0)
-    boxes = {stage.name: make_box(stage, box_width) for stage in stages}
+    boxes = {stage.name: make_box(stage, box_width, marks.get(stage.name)) for stage in stages}
     layout = lay_out([s.name for s in stages], edges, dict.fromkeys(boxes, box_width), lane=6, gap=8, most=2)
     return _tower(layout, boxes, width)
 
@@ -185,4 +190,6 @@ def _picture(width: float, height: float, boxes: dict[str, Box], layout: Layout,
         for row in layout.layers
         for name in (cell[0] for cell in row if not layout.is_lane(cell))
     ]
-    return document(width, height, "The lifecycle of this run", ". ".join(sentences) + ".", *parts, cls="lifecycle")
+    role = "group" if any(box.mark for box in boxes.values()) else "img"
+    title, said = "The lifecycle of this run", ". ".join(sentences) + "."
+    return document(width, height, title, said, *parts, cls="lifecycle", role=role)

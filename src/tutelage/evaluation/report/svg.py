@@ -19,8 +19,13 @@ def tag(name: str, *children: str, text: str | None = None, **attributes: str | 
     return f"<{name}{''.join(parts)}>{inside}</{name}>" if inside else f"<{name}{''.join(parts)}/>"
 
 
-def document(width: float, height: float, title: str, description: str, *children: str, cls: str = "") -> str:
-    """A whole picture that scales with its place; title and description are for those who do not see it."""
+def document(
+    width: float, height: float, title: str, description: str, *children: str, cls: str = "", role: str = "img"
+) -> str:
+    """A whole picture that scales with its place; title and description are for those who do not see it.
+
+    One with links in it is a `group`: what is in an `img` is not there for them.
+    """
     return tag(
         "svg",
         tag("title", text=title),
@@ -30,7 +35,7 @@ def document(width: float, height: float, title: str, description: str, *childre
         viewBox=f"0 0 {width:.0f} {height:.0f}",
         width=f"{width:.0f}",
         height=f"{height:.0f}",
-        role="img",
+        role=role,
         aria_label=title,
         cls=cls or None,
     )

@@ -13,6 +13,7 @@ from tutelage.labels.convert import Split, preference_rows
 from tutelage.labels.records import Label, NewItem
 from tutelage.labels.service import Labels
 from tutelage.labels.summary import Statistics, statistics_of
+from tutelage.labels.tasks import page_of
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.configs import PreferConfig
@@ -41,7 +42,8 @@ def collect(config: PreferConfig, inputs: Inputs, run: StageRun) -> None:
         run.scratch.mkdir(parents=True, exist_ok=True)
         (run.scratch / "task.json").write_text(json.dumps({"task": task}) + "\n", encoding="utf-8")
         run.say(
-            f"  people prefer: give their labels by `tutelage label import {folder} FILE`; docs/labels.md has the rows"
+            f"  people prefer: `tutelage serve --ui {folder}`, then http://127.0.0.1:8000{page_of(task)}; "
+            f"or `tutelage label import {folder} FILE`"
         )
         _wait(labels, task, run)
         found = [label for label in labels.labels(task) if label.annotator_kind == "person"]

@@ -5,10 +5,11 @@ let sheet, state, count, client, revision, begun, tied, chosen, busy, timer;
 
 const fresh = () => [...crypto.getRandomValues(new Uint8Array(16))].map(b => b.toString(16).padStart(2, "0")).join("");
 const send = async (to, body, more = {}) => {
-  const answer = await fetch(to, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), ...more });
+  const sent = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), ...more };
+  const answer = await fetch(to, sent).catch(() => { throw new Error("The server cannot be reached; what stands here is kept."); });
   const got = await answer.json();
-  if (!answer.ok) throw new Error(got.error?.message ? `${got.error.message}. ${got.error.hint || ""}` : JSON.stringify(got.detail));
-  return got;
+  if (answer.ok) return got;
+  throw Object.assign(new Error([got.error.message, got.error.hint].filter(Boolean).join(". ")), { status: answer.status });
 };
 const find = id => desk.querySelector(`#${id}`);
 const reply = place => desk.querySelector(`.reply[data-place="${place}"]`);
@@ -48,7 +49,10 @@ function show() {
   for (const one of desk.querySelectorAll(".reply")) {
     const place = Number(one.dataset.place), at = rankOf(place), button = one.querySelector(".rank");
     button.setAttribute("aria-pressed", String(at >= 0));
-    button.querySelector(".place").textContent = at < 0 ? "not ranked" : `rank ${at + 1}${state.ranking[at].length > 1 ? ", tied" : ""}`;
+    one.classList.toggle("ranked", at >= 0);
+    button.querySelector(".place").textContent = at < 0 ? (count === 2 ? "choose as better" : "not ranked")
+      : state.ranking[at].length > 1 ? (count === 2 ? "equal" : `rank ${at + 1}, tied`)
+      : count === 2 ? (at ? "worse" : "better") : `rank ${at + 1}`;
     for (const each of one.querySelectorAll("[data-flag]"))
       each.setAttribute("aria-pressed", String((state.flags[place] || []).includes(each.dataset.flag)));
   }
@@ -115,7 +119,7 @@ async function decide(verdict) {
     await send("/rank/decide", body);
     sessionStorage.removeItem(slot());
     await next(verdict ? "Stored." : "Skipped.");
-  } catch (error) { busy = false; said.textContent = error.message; }
+  } catch (error) { if (error.status === 409) await next(error.message); else failed(error); }
 }
 async function undo() {
   if (busy) return;
@@ -123,8 +127,9 @@ async function undo() {
   try {
     const { undone } = await send("/rank/undo", { task: desk.dataset.task, client_id: fresh() });
     await next(undone ? "The last one again." : "There is nothing to undo.");
-  } catch (error) { busy = false; said.textContent = error.message; }
+  } catch (error) { failed(error); }
 }
+const failed = error => { busy = false; said.textContent = error.message; };
 async function next(words) {
   await htmx.ajax("GET", `/rank/sheet?task=${encodeURIComponent(desk.dataset.task)}`, { target: "#desk", swap: "innerHTML" });
   open(); said.textContent = words; scrollTo(0, 0);
