@@ -170,7 +170,7 @@ def test_the_command_prints_a_code_and_the_pages_of_tasks_that_wait(tmp_path: Pa
                     break
             assert client.get(f"http://127.0.0.1:{port}/board").status_code == 200
         process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
+        assert process.wait() == 0
 
 
 @pytest.mark.parametrize("target", ["//evil", "https://evil", "/\\evil", "evil", "", "/\tx", "http:/x", "//["])
