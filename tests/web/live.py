@@ -18,10 +18,12 @@ from tutelage.serve.models import Limits, Models
 from tutelage.stages import STAGES
 from tutelage.store.engine import opened
 from tutelage.web.app import build_pages
-from tutelage.web.site import Site
+from tutelage.web.site import NAVIGATION, Site
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 CHROMIUM = "/usr/bin/chromium"
+MENU = tuple(path for _, path in NAVIGATION)
+COLOURS = "{runOnly: ['color-contrast']}"  # what another colour scheme can change
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
 HOSTILE = (
@@ -104,10 +106,12 @@ def fill(labels: Labels, count: int = 3, replies: int = 3, wanted: int = 2, **se
     ])  # fmt: skip
 
 
-def violations(page: Any) -> list[Any]:
+def violations(page: Any, rules: str = "{}") -> list[Any]:
     """What axe says is not accessible: [rule, elements] of each."""
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    found: list[Any] = page.evaluate("axe.run().then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))")
+    found: list[Any] = page.evaluate(
+        f"axe.run({rules}).then(r => r.violations.map(v => [v.id, v.nodes.map(n => n.html)]))"
+    )
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from tutelage.labels.records import NewItem, Reply, Verdict
 from tutelage.store import completions
 from tutelage.store.completions import Kept
-from web.live import begin, serving, window
+from web.live import MENU, begin, serving, window
 
 CORPUS = (
     "<script>alert(1)</script>",
@@ -88,7 +88,7 @@ def test_addresses_and_forms_are_text(browser: Any, tmp_path: Path) -> None:
                 text = text.replace("\ud83d", "")
                 sent = {"task": text, "run": text, "stage": text, "model": text, "pair": f"{text}=1", "after": text}
                 query = page.evaluate("sent => String(new URLSearchParams(sent))", sent)
-                for path in ("/rank", "/board", "/runs", "/completions", "/report", "/rank/agreement", "/login"):
+                for path in (*MENU, "/rank/agreement", "/login"):
                     if number < 3 or path == "/rank":  # every address with some, one address with all
                         page.goto(f"{path}?{query}&code={number}&to=//evil.example")
                         assert page.url.startswith(root)
@@ -123,7 +123,7 @@ def test_runs_samples_metrics_and_reports_are_text(browser: Any, tmp_path: Path)
     (run / "base" / "report.html").write_text(f"<!doctype html><title>x</title>{CORPUS[0]}{CORPUS[1]}{CORPUS[6]}")
     with serving(tmp_path, run=run) as (root, _):
         with window(browser, root) as page:
-            for path in ("/runs", "/runs/stage?stage=base", "/runs/stage?stage=atlas"):
+            for path in ("/runs", "/runs/stage?stage=base", "/runs/stage?stage=atlas", "/data"):
                 page.goto(path)
                 shown(page)
         with window(browser, root, blocks=True) as page:

@@ -120,6 +120,7 @@ def test_a_code_lets_one_browser_in_once(browser: Any, guarded: tuple[str, Keys]
         page.goto(f"/login?code={code}&to=%2Fboard")
         assert violations(page) == []
         page.goto(f"/login?code={code}&to=%2Fboard")  # looking at it does not use it
+        page.wait_for_selector("[name=code]:focus")  # a browser gives autofocus after a page has loaded
         page.keyboard.press("Enter")
         page.wait_for_url(f"{root}/board")
         (cookie,) = page.context.cookies()
