@@ -58,8 +58,13 @@ def test_a_model_that_never_lost_has_a_finite_strength_with_a_prior() -> None:
     found = board([{("a", "b"): 1.0}] * 8, seed=0)
     assert [row.model for row in found] == ["a", "b"]
     assert 0 < found[0].strength < 3
-    assert found[0].ci_low <= found[0].strength <= found[0].ci_high
+    low, high = found[0].interval or (math.inf, -math.inf)
+    assert low <= found[0].strength <= high
     assert (found[0].wins, found[0].games) == (8, 8)
+
+
+def test_one_item_has_no_interval() -> None:
+    assert [row.interval for row in board([{("a", "b"): 2.0, ("b", "a"): 1.0}], seed=0)] == [None, None]
 
 
 def test_intervals_cover_the_truth_and_shrink_with_items() -> None:
@@ -73,8 +78,10 @@ def test_intervals_cover_the_truth_and_shrink_with_items() -> None:
             wins = random.random() < 1 / (1 + math.exp(truth[second] - truth[first]))
             results.append({(first, second) if wins else (second, first): 1.0})
         rows = board(results, seed=2, resamples=100)
-        covered += sum(row.ci_low <= truth[row.model] <= row.ci_high for row in rows) if size == 60 else 0
-        widths.append(max(row.ci_high - row.ci_low for row in rows))
+        intervals = [(row.model, *row.interval) for row in rows if row.interval]
+        assert len(intervals) == 3
+        covered += sum(low <= truth[model] <= high for model, low, high in intervals) if size == 60 else 0
+        widths.append(max(high - low for _, low, high in intervals))
     assert 49 <= covered <= 60  # 95 % of 60 is 57; below 49 has a probability of 10⁻⁴
     assert widths[-1] < 0.5 * widths[0]
 

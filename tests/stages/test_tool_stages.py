@@ -172,8 +172,8 @@ class Script(Subject):
 def test_choices_of_tools_are_judged_by_name_arguments_and_form(tokenizer: TextTokenizer) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     offered = [{"type": "function", "function": {"name": name, "parameters": schema}} for name in ("one", "two")]
-    right = [{"name": "one", "arguments": {"n": 1}}, {"name": "two", "arguments": {"n": 2}}]
-    one, two = (ToolCall(call["name"], call["arguments"]).text for call in right)  # type: ignore[arg-type]
+    right = [{"name": name, "arguments": {"n": n}} for n, name in enumerate(("one", "two"), 1)]
+    one, two = ToolCall("one", {"n": 1}).text, ToolCall("two", {"n": 2}).text
     said = {
         "right": [one, two],
         "order": [two, one],
@@ -192,6 +192,12 @@ def test_choices_of_tools_are_judged_by_name_arguments_and_form(tokenizer: TextT
     arguments = outcome.more["right_arguments"]
     assert [name for name, hit in zip(names, arguments, strict=True) if hit] == ["right", "order", "mended"]
     assert outcome.more["valid_calls"].count(False) == 2  # the mended one, and the one that the schema refuses
+    assert outcome.more["guided/right_tool"] == outcome.hits
+    as_text = {**tokenizer._config, "chat_template": "{{ messages[0]['content'] }}<|end|>"}
+    subject = Script(TextTokenizer(tokenizer._json, as_text), subject.script)
+    bare = TASKS["tool_choice"](subject, rows, Sampling(8, 0.0))
+    assert bare.hits == outcome.hits
+    assert not any(name.startswith("guided/") for name in bare.more)  # nothing guided these calls
     assert TASKS["tool_none"](subject, rows, Sampling(8, 0.0)).hits == [name == "none" for name in names]
 
 

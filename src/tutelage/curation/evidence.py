@@ -90,8 +90,14 @@ def _pieces(text: str, kind: str) -> Iterator[tuple[Span, str]]:
 
 
 def _repeated(pieces: Sequence[tuple[Span, str]]) -> list[Span]:
+    """All but the first of equal pieces."""
     seen: set[str] = set()
-    return [span for span, piece in pieces if piece in seen or seen.add(piece)]  # type: ignore[func-returns-value]
+    spans = []
+    for span, piece in pieces:
+        if piece in seen:
+            spans.append(span)
+        seen.add(piece)
+    return spans
 
 
 def _repeated_grams(text: str, size: int, only_top: bool) -> list[Span]:

@@ -80,12 +80,14 @@ def read_recorded(corpus: Path, documents: Path, most: int = MOST) -> Recorded:
         )  # fmt: skip
         lines = about["recurring_lines"]
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException) as error:
-        raise ArtifactError(f"{corpus}: its records cannot be read: {error}", hint=f"--from {corpus.name}") from error
+        raise ArtifactError(f"{corpus}: its records cannot be read: {error}", hint=_anew(corpus)) from error
     if [row["id"] for row in rows] != [row["id"] for row in chosen]:
-        raise ArtifactError(
-            f"{documents} was made anew since {corpus.name} read it", hint=f"run the recipe again: --from {corpus.name}"
-        )
+        raise ArtifactError(f"{documents} was made anew since {corpus.name} read it", hint=_anew(corpus))
     return Recorded(total, places, rows, chosen, metrics, pairs, all_pairs, settings, lines)
+
+
+def _anew(corpus: Path) -> str:
+    return f"make {corpus.name} anew: tutelage run RECIPE --from {corpus.name}"
 
 
 def what_if(recorded: Recorded, thresholds: Mapping[str, float]) -> WhatIf:

@@ -5,8 +5,8 @@ encoded with special tokens; the contents are encoded as ordinary text. So `<|en
 where each content lies is known, not searched for.
 
 A tool call is the assistant speaking to a tool: inside its turn `<|tool|>` begins a call, and a turn that `<|tool|>`
-begins is the tool's answer. The calls are learnt, the answers are read. A tool is shown as a signature, which has a
-third of the tokens of its JSON and all that it says; one whose parameters need more than names, types and what is
+begins is the tool's answer. The calls are learnt, the answers are read. A tool is shown as a signature, which has
+far fewer tokens than its JSON and says the same; one whose parameters need more than names, types and what is
 required is shown as its JSON (docs/decisions/0012-tools-as-signatures.md). Templates without such a token get the calls
 as text in the content, and those that do not show tools get them in the system message.
 """

@@ -9,6 +9,7 @@ from typing import Any
 from tutelage.errors import DataError
 from tutelage.evaluation.harness import Measured, Row, Subject
 from tutelage.evaluation.outcome import Outcome
+from tutelage.generation.guidance import guided_calls
 from tutelage.generation.sampling import Sampling
 from tutelage.tools import toolbox
 from tutelage.tools.calls import BadCall, ToolCall
@@ -36,12 +37,13 @@ def answers_without(subject: Measured, rows: Sequence[Row], sampling: Sampling) 
 
 def choices_of_tools(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
     """The first turn calls the tools that are right, each once, and no others; `right_arguments`: with the right
-    arguments too; `valid_calls`: of all calls, those that could be run as they were written. `guided/…`: the same where
-    calls are guided by the definitions, as chat and server do it; only of models at hand.
+    arguments too; `valid_calls`: of all calls, those that could be run as they were written. `guided/…`: the same with
+    calls guided by the definitions, as chat and server do it; only of models at hand whose calls can be guided.
     """
-    free = _choices(subject.turns(rows, sampling), rows)
-    guided = _choices(subject.turns(rows, sampling, guided=True), rows) if isinstance(subject, Subject) else {}
-    more = free | {f"guided/{name}": hits for name, hits in guided.items()}
+    more = _choices(subject.turns(rows, sampling), rows)
+    if isinstance(subject, Subject) and all(guided_calls(subject.tokenizer, row["meta"]["tools"]) for row in rows):
+        guided = _choices(subject.turns(rows, sampling, guided=True), rows)
+        more |= {f"guided/{name}": hits for name, hits in guided.items()}
     return Outcome("right_tool", more.pop("right_tool"), more=more)
 
 

@@ -21,8 +21,7 @@ class Standing:
 
     model: str
     strength: float
-    ci_low: float
-    ci_high: float
+    interval: tuple[float, float] | None  # None: one item does not tell how another would differ
     wins: float
     games: float
 
@@ -84,6 +83,7 @@ def board(
     """Standings, the strongest first. A result is what one item says: {(better, worse): wins}.
 
     Intervals are percentiles of a bootstrap over items (Efron 1979): what is said about one item is not independent.
+    Of a single item there is none.
     """
     models = sorted({name for result in results for pair in result for name in pair})
     if not models:
@@ -100,7 +100,8 @@ def board(
     drawn_SM = strengths(drawn_SMM, prior, tolerance=1e-5)
     low_M, high_M = np.quantile(drawn_SM, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     rows = [
-        Standing(name, float(value_M[i]), float(min(low_M[i], value_M[i])), float(max(high_M[i], value_M[i])),
+        Standing(name, float(value_M[i]),
+                 (float(min(low_M[i], value_M[i])), float(max(high_M[i], value_M[i]))) if len(results) > 1 else None,
                  float(total_MM[i].sum()), float((total_MM[i] + total_MM[:, i]).sum()))
         for name, i in place.items()
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,12 @@ class Grammar:
             allowed_V[self._end] = True
         return allowed_V
 
+    def begin(self) -> Grammar:
+        """The same grammar with nothing written yet, if this one has nothing written: it is not compiled again."""
+        other = copy(self)
+        other._matcher = self._matcher.deep_copy()
+        return other
+
     def steer(self, logits_V: Tensor) -> Tensor:
         """See Steering."""
         return logits_V.masked_fill(~self.allowed(len(logits_V)), float("-inf"))
@@ -76,10 +83,9 @@ class GuidedCalls:
         begin = tokenizer.begin_call_id
         if begin is None:
             raise DataError("the chat template writes calls as text", hint="calls are guided where a token begins them")
-        self._tokenizer, self._begin = tokenizer, begin
-        self._grammar = schema_grammar(calls_schema(tools))
+        self._begin = begin
+        self._grammar = Grammar(tokenizer, schema_grammar(calls_schema(tools)))
         self._call: Grammar | None = None
-        Grammar(tokenizer, self._grammar)  # what is wrong with it is said now
 
     def steer(self, logits_V: Tensor) -> Tensor:
         """See Steering."""
@@ -93,13 +99,16 @@ class GuidedCalls:
     def push(self, token_id: int) -> None:
         """Begin a call, or go on in it."""
         if token_id == self._begin:
-            self._call = Grammar(self._tokenizer, self._grammar)
+            self._call = self._grammar.begin()
         elif self._call is not None:
             self._call.push(token_id)
 
 
 def guided_calls(tokenizer: TextTokenizer, tools: Sequence[Mapping[str, Any]]) -> GuidedCalls | None:
-    """Guidance of calls where it can be had; None where there are no tools, or none that can be guided."""
+    """Guidance of calls where it can be had; None where there are no tools, or none that can be guided.
+
+    Nobody asks for it by name: without it calls are read, mended or shown as the model writes them.
+    """
     try:
         return GuidedCalls(tokenizer, tools) if tools else None
     except DataError:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tutelage.errors import NotFoundError, OutdatedError, TutelageError
 from tutelage.serve.answering import LOG
 from tutelage.web import board, compare, completions, data, login, rank, report, runs
-from tutelage.web.site import POLICY, STATIC, TYPES, Site, site_of
+from tutelage.web.site import POLICY, TYPES, Site, site_of
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -68,7 +68,7 @@ def _home(request: Request) -> Response:
 def _static(request: Request, digest: str, name: str) -> Response:
     if site_of(request).hashes.get(name) != digest:
         raise HTTPException(404)
-    path = STATIC / name
+    path = site_of(request).files[name]
     return FileResponse(
         path, media_type=TYPES[path.suffix], headers={"Cache-Control": "public, max-age=31536000, immutable"}
     )

@@ -38,14 +38,14 @@ def board(request: Request, task: str = "") -> Response:
 
 def drawn(found: Board) -> list[dict[str, Any]]:
     """Standings with the places of their marks on a line of WIDTH; the average model is always on it."""
-    low = min([0.0, *(row.ci_low for row in found.standings)])
-    high = max([0.0, *(row.ci_high for row in found.standings)])
-    span = max(high - low, 1e-9)
+    marks: list[float] = [0.0, *(mark for row in found.standings for mark in (row.strength, *(row.interval or ())))]
+    low = min(marks)
+    span = max(max(marks) - low, 1e-9)
 
     def place(value: float) -> float:
         return round(4 + (WIDTH - 8) * (value - low) / span, 2)
 
     return [
-        {"row": row, "low": place(row.ci_low), "at": place(row.strength), "high": place(row.ci_high), "zero": place(0)}
+        {"row": row, "ends": [place(end) for end in row.interval or ()], "at": place(row.strength), "zero": place(0)}
         for row in found.standings
     ]

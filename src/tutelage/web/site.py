@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
+from tutelage.evaluation.report.page import PALETTE
 from tutelage.labels.service import Labels
 from tutelage.run.recipe import Specs
 from tutelage.serve.keys import Keys
@@ -53,10 +54,15 @@ class Site:
         return None if self.store is None else Labels(self.store)
 
     @cached_property
+    def files(self) -> dict[str, Path]:
+        """Every static file by its name; the colours and fonts are those of reports."""
+        own = {str(path.relative_to(STATIC)): path for path in STATIC.rglob("*") if path.suffix in TYPES}
+        return {**own, PALETTE.name: PALETTE}
+
+    @cached_property
     def hashes(self) -> dict[str, str]:
         """Name of every static file → the beginning of its hash."""
-        files = (path for path in STATIC.rglob("*") if path.suffix in TYPES)
-        return {str(path.relative_to(STATIC)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
+        return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for name, path in self.files.items()}
 
     @cached_property
     def templates(self) -> Environment:

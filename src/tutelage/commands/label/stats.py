@@ -91,7 +91,7 @@ def _show_board(board: Board) -> None:
         [
             row.model or "(unnamed)",
             f"{row.strength:+.2f}",
-            f"{row.ci_low:+.2f} to {row.ci_high:+.2f}",
+            "{:+.2f} to {:+.2f}".format(*row.interval) if row.interval else "one item tells none",
             f"{row.expected:.0%}",
             f"{row.wins:g} of {row.games:g}",
         ]

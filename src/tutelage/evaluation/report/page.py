@@ -27,6 +27,7 @@ from tutelage.evaluation.report.replies import side_by_side
 from tutelage.evaluation.report.text import bytes_size, clean, duration
 
 HERE = Path(__file__).parent
+PALETTE = HERE / "palette.css"  # colours and fonts, for the pages of `tutelage serve` too
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _context(report: Report) -> dict[str, Any]:
     models = view.models_of(results)
     sections = [content for stage in run.of_kind("curate") if (content := curated(stage)) is not None]
     return {
-        "style": Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        "style": Markup("".join(path.read_text(encoding="utf-8") for path in (PALETTE, HERE / "style.css"))),
         "title": report.title,
         "headline": view.headline(run, results),
         "pictures": _pictures(shown, unfinished(report.name, report.inputs)),
