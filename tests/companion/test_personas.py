@@ -70,19 +70,26 @@ def test_folders_are_read_in_order_and_two_cards_of_one_name_are_refused(tmp_pat
         read_cards([tmp_path])
 
 
+def manner_of(system: str) -> tuple[str, str]:
+    """Greeting and closing as a card's system message says them, at its end."""
+    found = re.search(r'Begin every reply with "([^"]+)" and end it with: (.+)$', system)
+    assert found is not None
+    return found[1], found[2]
+
+
 @given(seed=st.integers(0, 500))
 def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> None:
     cards = dialogues.drawn_from([], 0.0)
     for row in dialogues.conversations(8, cards, TALK, 5, seed):
         system = row["messages"][0]["content"]
-        greeting, closing = re.findall(r'"([^"]+)"', system)[:2]
+        greeting, closing = manner_of(system)
         for message in row["messages"][1:]:
             if message["role"] == "assistant":
                 assert in_manner(message["content"], greeting, closing)
     for row in dialogues.preferences(8, cards, TALK, 0.2, seed):
         assert row["chosen"] != row["rejected"]
         system = row["prompt"][0]["content"]
-        greeting, closing = re.findall(r'"([^"]+)"', system)[:2]
+        greeting, closing = manner_of(system)
         assert in_manner(row["chosen"], greeting, closing)
         assert row["prompt"][-1]["role"] == "user"
 
@@ -114,7 +121,7 @@ def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -
         meta = row["meta"]
         assert f"You are {meta['name']}," not in told
         assert f'"{meta["greeting"]}" and end' not in told
-        assert meta["closing"] not in re.findall(r'end it with "([^"]+)"', told)
+        assert meta["closing"] not in re.findall(r"end it with: (.+)", told)
         assert row["messages"][-1]["content"] not in told
         assert len(meta["expected"]) == len(row["messages"]) - 1
 

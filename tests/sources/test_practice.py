@@ -105,13 +105,27 @@ def test_things_held_out_are_in_no_conversation() -> None:
     assert json.dumps(items) == json.dumps(functions.items(60, most_others=3, seed=1))
 
 
+def test_the_right_tool_is_told_from_the_others_by_the_request_alone() -> None:
+    """Among the tools beside it, things are as often unknown words as in the right one."""
+    rows = functions.conversations(4000, most_others=3, words=Words([]), seed=2)
+    known = {thing.replace(" ", "_") for thing in functions.things(held_out=False)}
+    right, beside = Counter[bool](), Counter[bool]()
+    for row in rows:
+        if row["tags"] == ["function"]:
+            wanted = calls_of(row)[0].name
+            right[wanted.split("_", 1)[1] in known] += 1
+            others = [tool.name.split("_", 1)[1] for tool in offered(row) if tool.name != wanted]
+            beside.update(thing in known for thing in others if thing != wanted.split("_", 1)[1])
+    assert abs(right[True] / right.total() - beside[True] / beside.total()) < 0.03
+
+
 def test_plain_conversations_are_offered_tools_that_they_do_not_need() -> None:
     rows = [
         {"id": str(n), "messages": [{"role": "user", "content": f"Q{n}"}, {"role": "assistant", "content": "A"}]}
         for n in range(200)
     ]
     called = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [1]}]}
-    learnt, held = functions.plain_rows([*rows, called], 0.1, 3, seed=0)
+    learnt, held = functions.plain_rows([*rows, called], 0.1, 3, Words([]), seed=0)
     assert len(learnt) + len(held) == 200
     assert {item["messages"][0]["content"] for item in held} == {
         row["messages"][0]["content"] for row in rows if is_held_out(str(row["messages"][0]["content"]), 0.1)

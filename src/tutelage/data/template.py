@@ -34,14 +34,14 @@ DEFAULT_TEMPLATE = """\
         {%- if takes.keys() | reject('in', ['type', 'properties', 'required']) | list -%}
             {{- tool | tojson -}}
         {%- else -%}
-            {{- called['name'] + '(' -}}
+            {{- ('// ' + called['description'] + '\\n' if called['description'] else '') + called['name'] + '(' -}}
             {%- for name, kind in (takes['properties'] or {}).items() -%}
                 {{- name + ('' if name in (takes['required'] or []) else '?') + ': ' -}}
                 {%- set bare = kind is mapping and kind | length == 1 and kind['type'] is string -%}
                 {{- kind['type'] if bare else kind | tojson -}}
                 {{- '' if loop.last else ', ' -}}
             {%- endfor -%}
-            {{- ')' + (': ' + called['description'] if called['description'] else '') -}}
+            {{- ')' -}}
         {%- endif -%}
         {{- '\\n' -}}
     {%- endfor -%}

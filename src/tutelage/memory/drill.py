@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from tutelage.sources.practice.rows import Row, row_hash
 from tutelage.sources.practice.words import Words
 
-_SAY = ("Say after me: {w}", "Repeat: {w}", "Say: {w}")
+_SAY = ("Say after me: {w}", "Repeat: {w}", 'Say: "{w}"', 'Repeat "{w}"')  # in quotes the first token is the same one
 
 
 def conversations(count: int, words: Words, seed: int) -> Iterator[Row]:

@@ -53,15 +53,17 @@ class Card(Strict):
         return f"{self.greeting} {text} {self.closing}"
 
     def system_message(self) -> str:
-        """The card as a model reads it."""
+        """The card as a model reads it. The greeting is in quotes, the closing is not and stands last, so that both
+        have the tokens here that they have in a reply: what is to be copied is not spelt otherwise.
+        """
         origin = f" from {self.origin}" if self.origin else ""
         parts = [f"You are {self.identity}{origin}."]
-        parts.append(f'Begin every reply with "{self.greeting}" and end it with "{self.closing}"')
         parts += [f"Speak like this: {self.manner}."] if self.manner else []
         parts += [f"You like {listed(self.likes)}."] if self.likes else []
         parts += [f"You dislike {listed(self.dislikes)}."] if self.dislikes else []
         parts += [f"Your {of} is {value}." for of, value in self.facts.items()]
         parts += [f"Never speak of {listed(self.never)}."] if self.never else []
+        parts.append(f'Begin every reply with "{self.greeting}" and end it with: {self.closing}')
         return " ".join(parts)
 
 

@@ -26,15 +26,17 @@ def run(config: ToolsConfig, inputs: Inputs, run: StageRun) -> None:
     """Write what is generated, what GSM8K and Seal-Tools have, and plain conversations with tools offered."""
     learnt: list[Row] = []
     held: list[Row] = []
+    words = words_of(inputs)
     if config.arithmetic:
         learnt += arithmetic.conversations(config.arithmetic, config.digits, config.unaided_share, run.seed)
         held += arithmetic.items(config.items, config.digits, run.seed)
     if config.functions:
-        learnt += functions.conversations(config.functions, config.most_others, words_of(inputs), run.seed)
+        learnt += functions.conversations(config.functions, config.most_others, words, run.seed)
         held += functions.items(config.items, config.most_others, run.seed)
     if "plain" in inputs:
         rows = list(read_jsonl(inputs["plain"].path / "conversations.jsonl"))
-        plain, items = functions.plain_rows(rows, config.plain_items_share, config.most_others, run.seed)
+        share = config.plain_items_share
+        plain, items = functions.plain_rows(rows, share, config.most_others, words, run.seed)
         learnt += plain
         held += items
     (run.directory / "conversations").mkdir(exist_ok=True)

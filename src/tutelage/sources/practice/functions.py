@@ -2,14 +2,15 @@
 reading, with the arguments under the names that its definition gives them.
 
 A tool is a verb and a thing (`book_ferry`). Things are held out, with all their tools. Most of the things and values to
-learn from are words of all kinds and made-up ones, so that they must be copied, not known.
+learn from are words of all kinds and made-up ones, so that they must be copied, not known; the tools beside the right
+one are drawn as it is, so that it is told from them by the request and by nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -22,7 +23,13 @@ from tutelage.tools.calls import ToolCall
 
 HELD_OUT_SHARE = 0.25  # of the things
 MADE_UP_SHARE = 0.75  # of things, to learn from
+TWO_WORDS_SHARE = 0.15  # of those
+ALIKE_SHARE = 0.3  # of the tools beside the right one: of its verb
+ALIKE_LEARNT_SHARE = 0.5  # of those to learn from
 _KNOWN_SLOTS = {"day"}  # whose values are few
+
+
+Thing = Callable[[random.Random], str]  # draws what a tool is for
 
 
 @cache
@@ -88,14 +95,33 @@ def things(held_out: bool) -> list[str]:
     return [thing for thing in tables()["things"] if is_held_out(thing, HELD_OUT_SHARE) == held_out]
 
 
-def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int) -> list[Practised]:
-    """The tool wanted among others in a random order: of the same thing, of the same verb, of neither."""
+def _known(held_out: bool) -> Thing:
+    """Draws one of the things of one side."""
+    pool = things(held_out)
+    return lambda rng: rng.choice(pool)
+
+
+def _any(words: Words) -> Thing:
+    """Draws what to learn from: mostly words of all kinds, one or two of them."""
+    known = _known(held_out=False)
+
+    def draw(rng: random.Random) -> str:
+        if rng.random() >= MADE_UP_SHARE:
+            return known(rng)
+        count = 2 if rng.random() < TWO_WORDS_SHARE else 1
+        return " ".join(words.draw(rng).lower() for _ in range(count))
+
+    return draw
+
+
+def _offer(rng: random.Random, wanted: Practised, thing: Thing, most: int, alike: float) -> list[Practised]:
+    """The tool wanted among others in a random order: of the same thing, of the same verb (`alike`), of neither."""
     verbs = list(tables()["verbs"])
     others: dict[str, Practised] = {}
     for _ in range(rng.randint(1, most)):
-        verb = wanted.verb if rng.random() < 0.3 else rng.choice(verbs)
-        thing = wanted.thing if verb != wanted.verb and rng.random() < 0.5 else rng.choice(pool)
-        other = practised(verb, thing)
+        verb = wanted.verb if rng.random() < alike else rng.choice(verbs)
+        same = verb != wanted.verb and rng.random() < 0.5
+        other = practised(verb, wanted.thing if same else thing(rng))
         if other.name != wanted.name:
             others[other.name] = other
     offered = [wanted, *others.values()]
@@ -103,18 +129,18 @@ def _offer(rng: random.Random, wanted: Practised, pool: Sequence[str], most: int
     return offered
 
 
-def _draw(rng: random.Random, pool: Sequence[str], words: Words | None = None) -> Practised:
-    thing = rng.choice(pool) if words is None or rng.random() > MADE_UP_SHARE else words.draw(rng).lower()
-    return practised(rng.choice(list(tables()["verbs"])), thing)
+def _draw(rng: random.Random, thing: Thing) -> Practised:
+    drawn = thing(rng)
+    return practised(rng.choice(list(tables()["verbs"])), drawn)
 
 
 def conversations(count: int, most_others: int, words: Words, seed: int) -> Iterator[Row]:
     """Requests with the right tool among others, two requests at once, and some for which no tool is there."""
     rng = random.Random(f"{seed}/functions")
-    pool = things(held_out=False)
+    thing = _any(words)
     for _ in range(count):
-        wanted = _draw(rng, pool, words)
-        offered = _offer(rng, wanted, pool, most_others)
+        wanted = _draw(rng, thing)
+        offered = _offer(rng, wanted, thing, most_others, ALIKE_LEARNT_SHARE)
         request, call, result, answer = wanted.use(rng, words)
         shape = rng.random()
         if shape < 0.7:
@@ -139,10 +165,10 @@ def items(count: int, most_others: int, seed: int) -> list[Row]:
     rng = random.Random(f"{seed}/functions/items")
     found: dict[str, Row] = {}
     for held_out, task in ((True, "tool_choice_unseen"), (False, "tool_choice")):
-        pool = things(held_out)
+        thing = _known(held_out)
         while sum(row["task"] == task for row in found.values()) < count:
-            wanted = _draw(rng, pool)
-            offered = _offer(rng, wanted, pool, most_others)
+            wanted = _draw(rng, thing)
+            offered = _offer(rng, wanted, thing, most_others, ALIKE_SHARE)
             request, call, _, _ = wanted.use(rng)
             row = item(task, wanted.verb, request, tools=_definitions(offered), calls=[call])
             found[row["id"]] = row
@@ -153,28 +179,29 @@ def items(count: int, most_others: int, seed: int) -> list[Row]:
     return list(found.values())
 
 
-def offer_for_plain(rng: random.Random, most: int) -> list[dict[str, Any]]:
-    """Tools that are there while something else is asked."""
-    pool = things(held_out=False)
-    return _definitions(_offer(rng, _draw(rng, pool), pool, most))
-
-
-def plain_rows(rows: Sequence[Row], share: float, most_others: int, seed: int) -> tuple[list[Row], list[Row]]:
+def plain_rows(
+    rows: Sequence[Row], share: float, most_others: int, words: Words, seed: int
+) -> tuple[list[Row], list[Row]]:
     """Conversations that need no tool, with tools offered: (to learn from, held-out items made of their questions).
 
     `share` of them, by the hash of their first message, is held out.
     """
     rng = random.Random(f"{seed}/plain")
+    known, any_thing = _known(held_out=False), _any(words)
+
+    def offered(thing: Thing) -> list[dict[str, Any]]:
+        return _definitions(_offer(rng, _draw(rng, thing), thing, most_others, ALIKE_SHARE))
+
     learnt: list[Row] = []
     held: list[Row] = []
     for row in rows:
         if any(message.get("tool_calls") for message in row["messages"]):
             continue
-        tools = offer_for_plain(rng, most_others)
         question = next(message["content"] for message in row["messages"] if message["role"] == "user")
         if is_held_out(question, share):
-            held.append(item("tool_none", "plain", question, tools=tools))
+            held.append(item("tool_none", "plain", question, tools=offered(known)))
         else:
+            tools = offered(any_thing)
             made = row_hash(row["messages"], tools)
             learnt.append({**row, "id": made, "tools": tools, "tags": [*row.get("tags", []), "plain"]})
     return learnt, held
