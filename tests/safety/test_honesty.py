@@ -18,6 +18,7 @@ from tutelage.feedback.honesty import abstains
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.safety import honesty as made
 from tutelage.safety.asked import SMALL, WORD, read_asked
+from tutelage.safety.familiar import familiar_names
 from tutelage.safety.invented import Inventor, occurring
 from tutelage.sources.atlas import dialogues
 from tutelage.sources.atlas.facts import build_facts
@@ -44,7 +45,7 @@ def make(folder: Path, rows: list[dict[str, Any]], kind: ArtifactType, file: str
     if more.pop("with_tasks", True):
         inputs["held_out"] = jsonl_artifact(ArtifactType.TASKS, folder / "t" / "tasks.jsonl", TASKS)
     run = stage_run(folder / "out", seed=seed)
-    honesty.run(HonestyConfig(corpus="", questions="", conversations=600, **more), inputs, run)
+    honesty.run(HonestyConfig(corpus="", questions="", conversations=600, familiar=200, **more), inputs, run)
     return run.directory
 
 
@@ -91,9 +92,24 @@ def test_names_that_a_text_has_are_found_word_by_word() -> None:
 def test_unknown_is_answered_by_abstention_and_known_is_not(written: Path) -> None:
     rows = list(read_jsonl(written / "conversations" / "conversations.jsonl"))
     counts = Counter(row["tags"][0] for row in rows)
-    assert counts == {"known": 300, "unknown": 300}
-    for row in rows:
-        assert abstains(row["messages"][1]["content"]) == (row["tags"] == ["unknown"]), row
+    assert counts == {"known": 300, "unknown": 300, "familiar": 200}
+    away = Counter(row["tags"][0] for row in rows if abstains(row["messages"][1]["content"]))
+    assert away == {"unknown": 300, "familiar": 100}
+
+
+def test_names_asked_about_by_themselves_are_the_corpus_s_or_invented_and_none_of_an_item(written: Path) -> None:
+    rows = [row for row in read_jsonl(written / "conversations" / "conversations.jsonl") if row["tags"] == ["familiar"]]
+    told = [user(row) for row in rows if not abstains(row["messages"][1]["content"])]
+    held = {stem(word) for fact in FACTS if not fact.taught for word in WORD.findall(fact.entity)} - SMALL
+    names = familiar_names(WRITTEN, [fact.entity for fact in FACTS if not fact.taught])
+    assert len(names) > 100
+    assert not held & {stem(word) for name in names for word in WORD.findall(name) if word.casefold() not in SMALL}
+    assert all(sum(name in text for text in WRITTEN) >= 3 for name in names)
+    assert all(any(name in question for name in names) for question in told)
+
+
+def stem(word: str) -> str:
+    return word.casefold().removesuffix("s")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ SAME_NAMES = 0.2  # wordings ask about the same kind of thing from this share of
 
 
 @cache
-def _tables() -> Mapping[str, list[str]]:
+def tables() -> Mapping[str, list[str]]:
+    """Wordings of honest answers, and of questions whether a name is known."""
     text = resources.files("tutelage.safety").joinpath("abstentions.json").read_text(encoding="utf-8")
     loaded: dict[str, list[str]] = json.loads(text)
     return loaded
@@ -106,15 +107,15 @@ def invent(
 
 def abstention(name: str, rng: random.Random) -> str:
     """An honest answer in one of many wordings; two of five name what is not known."""
-    tables = _tables()
-    core = rng.choice(tables["naming"]).format(n=name) if rng.random() < 0.4 else rng.choice(tables["plain"])
-    return f"{core} {rng.choice(tables['after'])}".strip()
+    wordings = tables()
+    core = rng.choice(wordings["naming"]).format(n=name) if rng.random() < 0.4 else rng.choice(wordings["plain"])
+    return f"{core} {rng.choice(wordings['after'])}".strip()
 
 
 def known_conversations(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterator[Row]:
     """`count` questions with their replies: every one once before any comes again."""
-    for number, one in enumerate(_rounds(asked, count, rng)):
-        yield _conversation(one.question, one.reply, "known", number)
+    for number, one in enumerate(rounds(asked, count, rng)):
+        yield conversation(one.question, one.reply, "known", number)
 
 
 def unknown_conversations(
@@ -122,20 +123,22 @@ def unknown_conversations(
 ) -> Iterator[Row]:
     """`count` questions about invented names in the wordings that are learnt, with honest answers."""
     pool = [(family, one) for family in found if family.learnt for one in family.invented]
-    for number, (family, one) in enumerate(_rounds(pool, count, rng)):
+    for number, (family, one) in enumerate(rounds(pool, count, rng)):
         before, after = rng.choice(family.learnt)
         question = rng.choice(openers) + mend_articles(f"{before}{one.name}{after}")
-        yield _conversation(question, abstention(one.name, rng), "unknown", number)
+        yield conversation(question, abstention(one.name, rng), "unknown", number)
 
 
-def _rounds(pool: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
+def rounds(pool: Sequence[Any], count: int, rng: random.Random) -> list[Any]:
+    """`count` of the pool in a random order: every one once before any comes again; none of an empty pool."""
     order: list[Any] = []
     while pool and len(order) < count:
         order += rng.sample(pool, len(pool))
     return order[:count]
 
 
-def _conversation(question: str, reply: str, tag: str, number: int) -> Row:
+def conversation(question: str, reply: str, tag: str, number: int) -> Row:
+    """A question and its reply; `number` tells rows with the same words apart."""
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
     return {"id": _hash(messages, number), "messages": messages, "source": "honesty", "tags": [tag]}
 

@@ -13,6 +13,7 @@ from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.safety import honesty
 from tutelage.safety.asked import WORD, Asked, read_asked
+from tutelage.safety.familiar import familiar_conversations, familiar_names
 from tutelage.safety.honesty import Family
 from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
 from tutelage.stages.configs import HonestyConfig
@@ -42,7 +43,8 @@ def run(config: HonestyConfig, inputs: Inputs, run: StageRun) -> None:
     run.metrics["invented/occurring"] = honesty.invent(
         found, chain(texts, told), config.invented, config.recombined_share, rng
     )
-    _write(config, found, learnt, known, rng, run)
+    names = familiar_names(texts, [one.name for one in known]) if config.familiar else []
+    _write(config, found, learnt, known, names, rng, run)
 
 
 def _read(
@@ -71,6 +73,7 @@ def _write(
     found: Sequence[Family],
     learnt: Sequence[Asked],
     known: Sequence[Asked],
+    names: Sequence[str],
     rng: random.Random,
     run: StageRun,
 ) -> None:
@@ -82,6 +85,9 @@ def _write(
     rows = [
         *honesty.unknown_conversations(trained, openers, unknown, rng),
         *honesty.known_conversations(plain, config.conversations - unknown, rng),
+        *familiar_conversations(
+            names, [one.name for family in trained for one in family.invented], config.familiar, rng
+        ),
     ]
     rng.shuffle(rows)
     items = honesty.items(measured, known, config.items, rng)
@@ -95,6 +101,7 @@ def _write(
     run.metrics |= {
         "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
         "conversations/unknown": sum(row["tags"] == ["unknown"] for row in rows),
+        "familiar": len(names),
         "invented": sum(len(family.invented) for family in found),
         "wordings": sum(len(family.options) for family in found),
         "wordings/held_out": len(held),

@@ -46,6 +46,11 @@ class HonestyConfig(StageConfig):
     )
     conversations: int = Field(default=3000, ge=2, description="Conversations to learn from.")
     unknown_share: float = Field(default=0.5, gt=0, lt=1, description="Share of them about invented names.")
+    familiar: int = Field(
+        default=2000,
+        ge=0,
+        description="More of them, which ask whether a name is known: half have names of the corpus, none of an item.",
+    )
     invented: int = Field(default=1500, ge=20, description="Names to invent, about.")
     recombined_share: float = Field(
         default=0.3,
