@@ -1,7 +1,7 @@
 """Names asked about by themselves, those that the corpus has and those that nobody wrote.
 
-Facts to ask for are few, names are many: who learns "I don't know" beside a few hundred known names tells those from all
-others; who is asked about thousands goes by what it has read.
+Facts to ask for are few, names are many: who learns "I don't know" beside a few hundred known names tells those from
+all others; who is asked about thousands goes by what it has read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?<=[a-z,] )(?:The )?[A-Z][a-z]+(?:(?: of)?(?: the)? [A-Z][
 
 
 def familiar_names(texts: Iterable[str], never: Collection[str]) -> list[str]:
-    """Words and capitalised names of the texts, neither rare nor in every text; none with a word of those in `never`."""
+    """Words and capitalised names of the texts, neither rare nor in every text; none with a word of `never`."""
     counts: Counter[str] = Counter()
     total = 0
     for text in texts:

@@ -82,6 +82,7 @@ def _write(
     openers = [one.before.removesuffix(one.wording[0]) for one in plain] or [""]
     measured, trained = _halves(found, config.held_out_share)
     unknown = round(config.unknown_share * config.conversations)
+    invented = [one.name for family in trained for one in family.invented]
     rows = [
         *honesty.unknown_conversations(trained, openers, unknown, rng),
         *honesty.known_conversations(plain, config.conversations - unknown, rng),
