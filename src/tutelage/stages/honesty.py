@@ -86,9 +86,7 @@ def _write(
     rows = [
         *honesty.unknown_conversations(trained, openers, unknown, rng),
         *honesty.known_conversations(plain, config.conversations - unknown, rng),
-        *familiar_conversations(
-            names, [one.name for family in trained for one in family.invented], config.familiar, rng
-        ),
+        *familiar_conversations(names, invented, config.familiar, rng),
     ]
     rng.shuffle(rows)
     items = honesty.items(measured, known, config.items, rng)
