@@ -23,8 +23,12 @@ TALK, HELD_TALK = dialogues.small_talk([], held_out=False), dialogues.small_talk
 ANSWER = re.compile(r"^Your (.+?) is ([^.]+)\.")
 
 
+TEXT = "Honest Hazel weavers carry honey and olive soup to Finmere. Oliver and Irene keep a lantern there, and a mole."
+WORDS = Words([TEXT])
+
+
 def learnt(count: int, seed: int) -> list[dict[str, Any]]:
-    return list(dialogues.conversations(count, TALK, max_turns=12, max_facts=5, seed=seed))
+    return list(dialogues.conversations(count, TALK, WORDS, max_turns=12, max_facts=5, seed=seed))
 
 
 @given(seed=st.integers(0, 1000))

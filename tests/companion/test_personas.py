@@ -19,7 +19,9 @@ from tutelage.personas.made import make_card
 from tutelage.personas.questions import Question, kinds_for, questions
 from tutelage.personas.reading import read_cards
 from tutelage.run.config import expanded
+from tutelage.sources.practice.words import Words
 
+WORDS = Words(["Honest Hazel weavers carry honey and olive soup to Finmere. Oliver and Irene keep a lantern there."])
 TALK, HELD_TALK = small_talk([], held_out=False), small_talk([], held_out=True)
 CARD = "name: Bolt\nrole: robot\ngreeting: Beep!\nclosing: Done.\n"
 
@@ -79,7 +81,7 @@ def manner_of(system: str) -> tuple[str, str]:
 
 @given(seed=st.integers(0, 500))
 def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> None:
-    cards = dialogues.drawn_from([], 0.0)
+    cards = dialogues.drawn_from([], 0.0, WORDS)
     for row in dialogues.conversations(8, cards, TALK, 5, seed):
         system = row["messages"][0]["content"]
         greeting, closing = manner_of(system)
@@ -112,7 +114,7 @@ def every_text(rows: Any) -> str:
 
 
 def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -> None:
-    cards = dialogues.drawn_from([], 0.0)
+    cards = dialogues.drawn_from([], 0.0, WORDS)
     rows = [*dialogues.conversations(800, cards, TALK, 5, 0), *dialogues.preferences(300, cards, TALK, 0.1, 0)]
     told = every_text(rows)
     card = make_card(random.Random(0), held_out=False)

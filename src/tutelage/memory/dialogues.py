@@ -9,6 +9,7 @@ from typing import Any
 from tutelage.memory.facts import Fact, draw_value, kinds, tables
 from tutelage.memory.notes import REQUEST, as_reply, opening
 from tutelage.sources.practice.rows import Row, is_held_out, row_hash
+from tutelage.sources.practice.words import Words
 
 Talk = tuple[str, str]  # what is said, and the reply
 MAX_WORDS = 24  # of small talk, both sides
@@ -32,8 +33,8 @@ def small_talk(plain: Iterable[Mapping[str, Any]], held_out: bool) -> list[Talk]
 class Telling:
     """A conversation that is being written, and what is true of the user so far."""
 
-    def __init__(self, rng: random.Random, talk: Sequence[Talk]) -> None:
-        self.rng, self.talk = rng, talk
+    def __init__(self, rng: random.Random, talk: Sequence[Talk], words: Words) -> None:
+        self.rng, self.talk, self.words = rng, talk, words
         self.known: dict[str, Fact] = {}
         self.forgotten: list[str] = []  # kinds, of which some may be told again
         self.messages: list[Row] = []
@@ -65,9 +66,9 @@ class Telling:
     def _learn(self, kind: str) -> Fact:
         """A new value, unlike all others; the latest stands last."""
         self.known.pop(kind, None)
-        value = draw_value(kind, self.rng, held_out=False)
+        value = draw_value(kind, self.rng, False, self.words)
         while any(value == fact.value for fact in self.known.values()):
-            value = draw_value(kind, self.rng, held_out=False)
+            value = draw_value(kind, self.rng, False, self.words)
         self.known[kind] = Fact(kind, value)
         return self.known[kind]
 
@@ -101,11 +102,13 @@ class Telling:
         return REQUEST, as_reply(self.notes())
 
 
-def conversations(count: int, talk: Sequence[Talk], max_turns: int, max_facts: int, seed: int) -> Iterator[Row]:
+def conversations(
+    count: int, talk: Sequence[Talk], words: Words, max_turns: int, max_facts: int, seed: int
+) -> Iterator[Row]:
     """`count` conversations of up to `max_turns` turns, in which up to `max_facts` facts are known at once."""
     rng = random.Random(f"{seed}/memory")
     for _ in range(count):
-        telling = Telling(rng, talk)
+        telling = Telling(rng, talk, words)
         if rng.random() < NOTED_BEFORE:
             telling.begin(rng.randint(1, max_facts))
         for _ in range(rng.randint(2, max_turns - 2)):

@@ -10,10 +10,12 @@ from importlib import resources
 from typing import Any
 
 from tutelage.sources.atlas.grammar import capitalised, expand
-from tutelage.sources.practice.words import made_up, never_learnt
+from tutelage.sources.practice.words import Words, made_up, never_learnt
 
 MADE_UP_SHARE = 0.5  # of the values that can be made up
+ANY_WORD_SHARE = 0.6  # of the values to learn from, where there are words: what has few values is known, not copied
 _NAMES = ("person", "pet", "town")
+_OWN = ("time", "day", "number")  # forms of their own
 
 
 @cache
@@ -57,14 +59,17 @@ class Fact:
         return expand(frame, {"of": self.of, "v": self.value}, rng)
 
 
-def draw_value(kind: str, rng: random.Random, held_out: bool) -> str:
+def draw_value(kind: str, rng: random.Random, held_out: bool, words: Words | None = None) -> str:
     """A value for a kind of fact."""
-    return draw_of(tables()["facts"][kind]["value"], rng, held_out)
+    return draw_of(tables()["facts"][kind]["value"], rng, held_out, words)
 
 
-def draw_of(sort: str, rng: random.Random, held_out: bool) -> str:
-    """A name, a colour, a time …: of the side that is learnt, or of the one that never is."""
+def draw_of(sort: str, rng: random.Random, held_out: bool, words: Words | None = None) -> str:
+    """A name, a colour, a time …: of the side that is learnt (with `words`, any of them), or of the other."""
     values = tables()["values"]
+    if words is not None and sort not in _OWN and rng.random() < ANY_WORD_SHARE:
+        word = words.draw(rng)
+        return capitalised(word) if sort in _NAMES else word.lower()
     if sort in _NAMES and rng.random() < MADE_UP_SHARE:
         return capitalised(made_up(rng, held_out))
     while True:
@@ -78,12 +83,12 @@ def draw_of(sort: str, rng: random.Random, held_out: bool) -> str:
             return drawn
 
 
-def draw_facts(count: int, rng: random.Random, held_out: bool) -> list[Fact]:
+def draw_facts(count: int, rng: random.Random, held_out: bool, words: Words | None = None) -> list[Fact]:
     """Facts of different kinds with different values."""
     found: list[Fact] = []
     for kind in rng.sample(kinds(), count):
-        value = draw_value(kind, rng, held_out)
+        value = draw_value(kind, rng, held_out, words)
         while any(value == fact.value for fact in found):
-            value = draw_value(kind, rng, held_out)
+            value = draw_value(kind, rng, held_out, words)
         found.append(Fact(kind, value))
     return found

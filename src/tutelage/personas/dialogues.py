@@ -11,18 +11,19 @@ from tutelage.personas.cards import Card
 from tutelage.personas.made import make_card, other_name
 from tutelage.personas.questions import Attempt, Question, attempt, kinds_for, questions
 from tutelage.sources.practice.rows import Row, row_hash
+from tutelage.sources.practice.words import Words
 
 Cards = Callable[[random.Random], Card]
 _EVENTS = {"ask": 0.4, "press": 0.3, "talk": 0.15, "never": 0.08, "recall": 0.07}
 
 
-def drawn_from(written: Sequence[Card], written_share: float) -> Cards:
+def drawn_from(written: Sequence[Card], written_share: float, words: Words | None = None) -> Cards:
     """Cards to learn from: made ones, and in a share of the conversations one that somebody has written."""
 
     def draw(rng: random.Random) -> Card:
         if written and rng.random() < written_share:
             return rng.choice(written)
-        return make_card(rng, held_out=False)
+        return make_card(rng, held_out=False, words=words)
 
     return draw
 

@@ -9,10 +9,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from tutelage.memory.facts import draw_of
+from tutelage.memory.facts import ANY_WORD_SHARE, draw_of
 from tutelage.personas.cards import Card
 from tutelage.sources.atlas.grammar import capitalised
-from tutelage.sources.practice.words import made_up, never_learnt
+from tutelage.sources.practice.words import Words, made_up, never_learnt
 
 MADE_UP_SHARE = 0.3  # of greetings and closings
 
@@ -25,30 +25,39 @@ def tables() -> dict[str, Any]:
     return loaded
 
 
-def make_card(rng: random.Random, held_out: bool) -> Card:
-    """A card whose values are all learnt ones, or all ones that never are; no two of them are alike."""
+def make_card(rng: random.Random, held_out: bool, words: Words | None = None) -> Card:
+    """A card whose values are all learnt ones (with `words`, any), or all ones that never are; no two are alike."""
     while True:
-        card = _drawn(rng, held_out)
+        topics = _topics(rng, held_out, words)
+        card = _drawn(*topics, rng, held_out, words)
         values = [card.name, card.origin or "", *card.likes, *card.dislikes, *card.facts.values()]
         if len({value.casefold() for value in values}) == len(values):
             return card
 
 
-def _drawn(rng: random.Random, held_out: bool) -> Card:
-    liked = _some(tables()["liked"], 3, rng, held_out)
+def _topics(rng: random.Random, held_out: bool, words: Words | None) -> tuple[list[str], list[str]]:
+    """What a card likes and dislikes, and what it never speaks of: nothing twice."""
+    while True:
+        liked = _some(tables()["liked"], 3, rng, held_out, words)
+        never = _some(tables()["never"], 1, rng, held_out, words)
+        if len({*liked, *never}) == len(liked) + len(never):
+            return liked, never
+
+
+def _drawn(liked: list[str], never: list[str], rng: random.Random, held_out: bool, words: Words | None) -> Card:
     facts = rng.sample(list(tables()["facts"]), rng.randint(1, 2))
     few = rng.randint(1, 2)
     return Card(
-        name=draw_of("person", rng, held_out),
-        role=_phrase(("jobs", " of ", "things"), rng, held_out),
-        origin=draw_of("town", rng, held_out),
-        greeting=_manner(("greetings", "addressed"), rng, held_out) + "!",
-        closing=_manner(("closings",), rng, held_out) + ".",
+        name=draw_of("person", rng, held_out, words),
+        role=_role(rng, held_out, words),
+        origin=draw_of("town", rng, held_out, words),
+        greeting=_manner(("greetings", "addressed"), rng, held_out, words) + "!",
+        closing=_manner(("closings",), rng, held_out, words) + ".",
         manner=rng.choice(tables()["spoken"]) if rng.random() < 0.3 else None,
         likes=liked[:few],
         dislikes=liked[few : few + 1],
-        facts={of: draw_of(tables()["facts"][of], rng, held_out) for of in facts},
-        never=_some(tables()["never"], 1, rng, held_out),
+        facts={of: draw_of(tables()["facts"][of], rng, held_out, words) for of in facts},
+        never=never,
     )
 
 
@@ -60,8 +69,22 @@ def other_name(card: Card, rng: random.Random, held_out: bool) -> str:
             return name
 
 
-def _some(words: Sequence[str], count: int, rng: random.Random, held_out: bool) -> list[str]:
-    return rng.sample([word for word in words if never_learnt(word) == held_out], count)
+def _phrase_of(words: Words, most: int, rng: random.Random) -> str:
+    return " ".join(words.draw(rng).lower() for _ in range(rng.randint(1, most)))
+
+
+def _some(table: Sequence[str], count: int, rng: random.Random, held_out: bool, words: Words | None) -> list[str]:
+    """Different entries of a table; any words in place of some."""
+    found = rng.sample([entry for entry in table if never_learnt(entry) == held_out], count)
+    if words is None:
+        return found
+    return [_phrase_of(words, 2, rng) if rng.random() < ANY_WORD_SHARE else entry for entry in found]
+
+
+def _role(rng: random.Random, held_out: bool, words: Words | None) -> str:
+    if words is not None and rng.random() < ANY_WORD_SHARE:
+        return f"{_phrase_of(words, 1, rng)} of {_phrase_of(words, 1, rng)}"
+    return _phrase(("jobs", " of ", "things"), rng, held_out)
 
 
 def _phrase(parts: Sequence[str], rng: random.Random, held_out: bool) -> str:
@@ -72,7 +95,9 @@ def _phrase(parts: Sequence[str], rng: random.Random, held_out: bool) -> str:
             return phrase
 
 
-def _manner(parts: Sequence[str], rng: random.Random, held_out: bool) -> str:
+def _manner(parts: Sequence[str], rng: random.Random, held_out: bool, words: Words | None) -> str:
+    if words is not None and rng.random() < ANY_WORD_SHARE:
+        return capitalised(_phrase_of(words, 3, rng))
     if rng.random() < MADE_UP_SHARE:
         return capitalised(made_up(rng, held_out))
     return _phrase(parts, rng, held_out)

@@ -9,6 +9,7 @@ from tutelage.run.config import expanded
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.sources.store import read_jsonl, write_jsonl
 from tutelage.stages.configs import PersonaConfig
+from tutelage.stages.replying.inputs import words_of
 
 
 def run(config: PersonaConfig, inputs: Inputs, run: StageRun) -> None:
@@ -17,7 +18,7 @@ def run(config: PersonaConfig, inputs: Inputs, run: StageRun) -> None:
     unseen = read_cards([expanded(path) for path in _paths(config.held_out_cards)])
     plain = list(read_jsonl(inputs["plain"].path / "conversations.jsonl")) if "plain" in inputs else []
     talk = small_talk(plain, held_out=False)
-    cards = dialogues.drawn_from(written, config.cards_share)
+    cards = dialogues.drawn_from(written, config.cards_share, words_of(inputs))
     rows = dialogues.conversations(config.conversations, cards, talk, config.max_turns, run.seed)
     run.metrics["conversations"] = write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows)
     pairs = dialogues.preferences(config.preferences, cards, talk, config.validation_share, run.seed)

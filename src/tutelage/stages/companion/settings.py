@@ -9,6 +9,7 @@ from pydantic import Field
 from tutelage.run.artifacts import ConversationsInput, CorpusInput
 from tutelage.run.config import StageConfig
 
+_WORDS = "Text whose words are copied, beside made-up ones: names, places and whatever else must not be known."
 _PLAIN = "Conversations whose short exchanges are the talk of other things; without it, a few of our own."
 
 
@@ -17,9 +18,7 @@ class MemoryConfig(StageConfig):
 
     stage: Literal["memory"] = "memory"
     plain: ConversationsInput | None = Field(default=None, description=_PLAIN)
-    words: CorpusInput | None = Field(
-        default=None, description="Text whose words are copied in the drill, beside made-up ones."
-    )
+    words: CorpusInput | None = Field(default=None, description=_WORDS)
     drill: int = Field(default=10000, ge=0, description="Short conversations of copying and looking up, to begin with.")
     conversations: int = Field(default=12000, ge=1, description="Conversations to learn from.")
     max_turns: int = Field(default=12, ge=4, description="Turns of the user in one of them, at most.")
@@ -45,6 +44,7 @@ class PersonaConfig(StageConfig):
         default=[], description="Cards to measure on instead of made ones: never to be learnt from."
     )
     plain: ConversationsInput | None = Field(default=None, description=_PLAIN)
+    words: CorpusInput | None = Field(default=None, description=_WORDS)
     conversations: int = Field(default=8000, ge=1, description="Conversations to learn from.")
     max_turns: int = Field(default=5, ge=1, description="Turns of the user in one of them, about.")
     preferences: int = Field(default=1000, ge=1, description="Pairs of replies: one keeps to the card, one gives in.")
