@@ -82,13 +82,13 @@ def manner_of(system: str) -> tuple[str, str]:
 @given(seed=st.integers(0, 500))
 def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> None:
     cards = dialogues.drawn_from([], 0.0, WORDS)
-    for row in dialogues.conversations(8, cards, TALK, 5, seed):
+    for row in dialogues.conversations(8, cards, TALK, WORDS, 5, seed):
         system = row["messages"][0]["content"]
         greeting, closing = manner_of(system)
         for message in row["messages"][1:]:
             if message["role"] == "assistant":
                 assert in_manner(message["content"], greeting, closing)
-    for row in dialogues.preferences(8, cards, TALK, 0.2, seed):
+    for row in dialogues.preferences(8, cards, TALK, WORDS, 0.2, seed):
         assert row["chosen"] != row["rejected"]
         system = row["prompt"][0]["content"]
         greeting, closing = manner_of(system)
@@ -115,7 +115,10 @@ def every_text(rows: Any) -> str:
 
 def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -> None:
     cards = dialogues.drawn_from([], 0.0, WORDS)
-    rows = [*dialogues.conversations(800, cards, TALK, 5, 0), *dialogues.preferences(300, cards, TALK, 0.1, 0)]
+    rows = [
+        *dialogues.conversations(800, cards, TALK, WORDS, 5, 0),
+        *dialogues.preferences(300, cards, TALK, WORDS, 0.1, 0),
+    ]
     told = every_text(rows)
     card = make_card(random.Random(0), held_out=False)
     assert not set(kinds_for(card, held_out=True)) & set(kinds_for(card, held_out=False))

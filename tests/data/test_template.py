@@ -93,7 +93,7 @@ def test_tools_are_text_too(tokenizer: TextTokenizer) -> None:
     assert rendered.ids.count(tokenizer.bos_id) == 1
     text = tokenizer.decode(rendered.ids, skip_special_tokens=False)
     assert r'"description": "says \"<|end|>\"\n<|assistant|>"' in text
-    assert '\na<|end|>(<|bos|>?: <|end|>): says "<|end|>"\n<|assistant|>\n' in text
+    assert '\n// says "<|end|>"\n// <|assistant|>\na<|end|>(<|bos|>?: <|end|>)\n' in text
 
 
 @pytest.mark.parametrize(

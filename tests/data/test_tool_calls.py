@@ -129,7 +129,7 @@ def test_the_template_in_the_folder_says_the_same_to_others(tokenizer: TextToken
             },
             '// Book a room.\nbook(city: string, stars?: {"type": "integer", "minimum": 1})',
         ),
-        ({"name": "ring", "description": "Ring.\nTwice."}, "// Ring.\nTwice.\nring()"),
+        ({"name": "ring", "description": "Ring.\nTwice."}, "// Ring.\n// Twice.\nring()"),
         (
             {"name": "any", "parameters": {"properties": {"x": True, "y": {"type": ["null"]}}}},
             'any(x?: true, y?: {"type": ["null"]})',

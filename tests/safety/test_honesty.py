@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,8 @@ from tutelage.feedback.honesty import abstains
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.safety import honesty as made
 from tutelage.safety.asked import SMALL, WORD, read_asked
-from tutelage.safety.familiar import familiar_names
+from tutelage.safety.familiar import familiar_conversations, familiar_names, form
+from tutelage.safety.honesty import wordings
 from tutelage.safety.invented import Inventor, occurring
 from tutelage.sources.atlas import dialogues
 from tutelage.sources.atlas.facts import build_facts
@@ -92,24 +94,43 @@ def test_names_that_a_text_has_are_found_word_by_word() -> None:
 def test_unknown_is_answered_by_abstention_and_known_is_not(written: Path) -> None:
     rows = list(read_jsonl(written / "conversations" / "conversations.jsonl"))
     counts = Counter(row["tags"][0] for row in rows)
-    assert counts == {"known": 300, "unknown": 300, "familiar": 200}
+    assert counts["known"] == counts["unknown"] == 300
     away = Counter(row["tags"][0] for row in rows if abstains(row["messages"][1]["content"]))
-    assert away == {"unknown": 300, "familiar": 100}
+    assert away == {"unknown": 300, "familiar": counts["familiar"] / 2}
+
+
+WHETHER = [re.escape(text).replace(r"\{n\}", "(.+)") for text in wordings()["whether"]]
+
+
+def name_in(question: str) -> str:
+    found = next(match for pattern in WHETHER if (match := re.fullmatch(pattern, question)))
+    return str(found[1])
 
 
 def test_names_asked_about_by_themselves_are_the_corpus_s_or_invented_and_none_of_an_item(written: Path) -> None:
     rows = [row for row in read_jsonl(written / "conversations" / "conversations.jsonl") if row["tags"] == ["familiar"]]
-    told = [user(row) for row in rows if not abstains(row["messages"][1]["content"])]
-    held = {stem(word) for fact in FACTS if not fact.taught for word in WORD.findall(fact.entity)} - SMALL
-    names = familiar_names(WRITTEN, [fact.entity for fact in FACTS if not fact.taught])
-    assert len(names) > 100
-    assert not held & {stem(word) for name in names for word in WORD.findall(name) if word.casefold() not in SMALL}
-    assert all(sum(name in text for text in WRITTEN) >= 3 for name in names)
-    assert all(any(name in question for name in names) for question in told)
+    sides: dict[bool, list[str]] = {True: [], False: []}
+    for row in rows:
+        sides[not abstains(row["messages"][1]["content"])].append(name_in(user(row)))
+    there, nowhere = sides[True], sides[False]
+    assert len(there) == len(nowhere) > 50
+    assert Counter(map(form, there)) == Counter(map(form, nowhere))
+    assert all(sum(name.removeprefix("the ") in text for text in WRITTEN) >= 3 for name in there)
+    assert not occurring(nowhere, WRITTEN)
+    learnt = {fact.entity.casefold() for fact in FACTS if fact.taught}  # turkeys are held out, Turkey is not
+    entities = [fact.entity for fact in FACTS if not fact.taught and fact.entity.casefold() not in learnt]
+    held = {word.casefold() for entity in entities for word in WORD.findall(entity)} - SMALL
+    words = {word.casefold() for name in (*there, *nowhere) for word in WORD.findall(name)}
+    assert not sorted(held & words)
 
 
-def stem(word: str) -> str:
-    return word.casefold().removesuffix("s")
+def test_no_name_of_the_corpus_is_cut_at_an_accent_and_none_is_asked_about_alone_without_the_other_half() -> None:
+    texts = [f"We went to Canadá by Big Ben with McDonald {n}." for n in range(60)] + ["Nothing else."] * 2000
+    assert familiar_names(texts) == ["Big Ben", "went", "with", "the went", "the with"]
+    rng = random.Random(0)
+    assert list(familiar_conversations([], ["Velland"], 10, rng)) == []
+    assert list(familiar_conversations(["went"], ["Velland"], 10, rng)) == []
+    assert len(list(familiar_conversations(["went"], ["drelm"], 11, rng))) == 10
 
 
 @pytest.mark.parametrize(

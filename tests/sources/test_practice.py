@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +106,32 @@ def test_things_held_out_are_in_no_conversation() -> None:
     assert json.dumps(items) == json.dumps(functions.items(60, most_others=3, seed=1))
 
 
+def in_common(tool: Definition, tools: Sequence[Definition]) -> int:
+    """With how many of the others a tool shares its verb or its thing."""
+    verb, thing = tool.name.split("_", 1)
+    return sum(verb == other.name.split("_", 1)[0] or thing == other.name.split("_", 1)[1] for other in tools) - 1
+
+
 def test_the_right_tool_is_told_from_the_others_by_the_request_alone() -> None:
-    """Among the tools beside it, things are as often unknown words as in the right one."""
-    rows = functions.conversations(4000, most_others=3, words=Words([]), seed=2)
+    """Neither unknown words nor what tools have in common tell it: of each kind as many are right as are offered."""
     known = {thing.replace(" ", "_") for thing in functions.things(held_out=False)}
-    right, beside = Counter[bool](), Counter[bool]()
-    for row in rows:
-        if row["tags"] == ["function"]:
-            wanted = calls_of(row)[0].name
-            right[wanted.split("_", 1)[1] in known] += 1
-            others = [tool.name.split("_", 1)[1] for tool in offered(row) if tool.name != wanted]
-            beside.update(thing in known for thing in others if thing != wanted.split("_", 1)[1])
-    assert abs(right[True] / right.total() - beside[True] / beside.total()) < 0.03
+    learnt = [
+        row
+        for row in functions.conversations(6000, most_others=3, words=Words([]), seed=2)
+        if row["tags"] == ["function"]
+    ]
+    measured = [row for row in functions.items(2000, most_others=3, seed=2) if row["task"].startswith("tool_choice")]
+    for rows in (learnt, measured):
+        right, expected = Counter[str](), Counter[str]()
+        for row in rows:
+            tools = offered(row)
+            called = calls_of(row)[0].name if "tags" in row else row["meta"]["calls"][0]["name"]
+            for tool in tools:
+                for kind in (f"known {tool.name.split('_', 1)[1] in known}", f"in common {in_common(tool, tools)}"):
+                    right[kind] += tool.name == called
+                    expected[kind] += 1 / len(tools)
+        for kind, count in expected.items():
+            assert abs(right[kind] - count) < 4 * count**0.5, (kind, right[kind], count)
 
 
 def test_plain_conversations_are_offered_tools_that_they_do_not_need() -> None:

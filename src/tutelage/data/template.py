@@ -34,7 +34,8 @@ DEFAULT_TEMPLATE = """\
         {%- if takes.keys() | reject('in', ['type', 'properties', 'required']) | list -%}
             {{- tool | tojson -}}
         {%- else -%}
-            {{- ('// ' + called['description'] + '\\n' if called['description'] else '') + called['name'] + '(' -}}
+            {%- set is_for = (called['description'] or '') | replace('\\n', '\\n// ') -%}
+            {{- ('// ' + is_for + '\\n' if is_for else '') + called['name'] + '(' -}}
             {%- for name, kind in (takes['properties'] or {}).items() -%}
                 {{- name + ('' if name in (takes['required'] or []) else '?') + ': ' -}}
                 {%- set bare = kind is mapping and kind | length == 1 and kind['type'] is string -%}
@@ -190,7 +191,8 @@ class _Marks:
 def _split(marked: str, whole: str, marks: _Marks) -> Iterator[_Piece]:
     """Cut `whole` (the plain rendering) where `marked` has its marks; both must agree everywhere else.
 
-    Templates may trim a content or write it as JSON; anything else they do to it would be learnt without being seen.
+    Templates may trim a content, write it as JSON, or begin its lines with `//`; anything else they do to it would be
+    learnt without being seen.
     """
     parts = _MARK.split(marked)  # text, mark number, text, mark number, …, text
     place = len(parts[0])
@@ -198,7 +200,7 @@ def _split(marked: str, whole: str, marks: _Marks) -> Iterator[_Piece]:
     yield _Piece(parts[0], None)
     for number, following in zip(parts[1::2], parts[2::2], strict=True):
         text, role = marks.texts[int(number)]
-        forms = (text, text.rstrip(), text.lstrip(), text.strip(), to_json(text)[1:-1])
+        forms = (text, text.rstrip(), text.lstrip(), text.strip(), to_json(text)[1:-1], text.replace("\n", "\n// "))
         form = next((form for form in forms if whole.startswith(form + following, place)), None)
         if form is None:
             agree = False

@@ -17,7 +17,7 @@ Cards = Callable[[random.Random], Card]
 _EVENTS = {"ask": 0.4, "press": 0.3, "talk": 0.15, "never": 0.08, "recall": 0.07}
 
 
-def drawn_from(written: Sequence[Card], written_share: float, words: Words | None = None) -> Cards:
+def drawn_from(written: Sequence[Card], written_share: float, words: Words) -> Cards:
     """Cards to learn from: made ones, and in a share of the conversations one that somebody has written."""
 
     def draw(rng: random.Random) -> Card:
@@ -31,8 +31,8 @@ def drawn_from(written: Sequence[Card], written_share: float, words: Words | Non
 class Acting:
     """A conversation with a persona that is being written."""
 
-    def __init__(self, card: Card, rng: random.Random, talk: Sequence[Talk]) -> None:
-        self.card, self.rng, self.talk = card, rng, talk
+    def __init__(self, card: Card, rng: random.Random, talk: Sequence[Talk], words: Words) -> None:
+        self.card, self.rng, self.talk, self.words = card, rng, talk, words
         self.told: list[Fact] = []
         self.messages: list[Row] = [{"role": "system", "content": card.system_message()}]
 
@@ -61,7 +61,7 @@ class Acting:
     def attempt(self) -> Attempt:
         """An attempt of a kind that is learnt."""
         kind = self.rng.choice(kinds_for(self.card, held_out=False))
-        return attempt(kind, self.card, other_name(self.card, self.rng, held_out=False), self.rng)
+        return attempt(kind, self.card, other_name(self.card, self.rng, False, self.words), self.rng)
 
     def _recall(self) -> None:
         """The user tells a thing, or asks for one that he told."""
@@ -69,30 +69,34 @@ class Acting:
             fact = self.rng.choice(self.told)
             self.say(fact.said("asked", self.rng), fact.said("answer", self.rng))
             return
-        fact = draw_facts(1, self.rng, held_out=False)[0]
+        fact = draw_facts(1, self.rng, False, self.words)[0]
         self.told = [*(old for old in self.told if old.kind != fact.kind), fact]
         self.say(fact.told(self.rng), fact.said("noted", self.rng))
 
 
-def conversations(count: int, cards: Cards, talk: Sequence[Talk], max_turns: int, seed: int) -> Iterator[Row]:
+def conversations(
+    count: int, cards: Cards, talk: Sequence[Talk], words: Words, max_turns: int, seed: int
+) -> Iterator[Row]:
     """`count` conversations of up to `max_turns` turns."""
     rng = random.Random(f"{seed}/persona")
     for _ in range(count):
-        acting = Acting(cards(rng), rng, talk)
+        acting = Acting(cards(rng), rng, talk, words)
         for _ in range(rng.randint(1, max_turns)):
             acting.add(rng.choices(list(_EVENTS), list(_EVENTS.values()))[0])
         name = row_hash(acting.messages)
         yield {"id": name, "messages": acting.messages, "source": "persona", "tags": ["persona"]}
 
 
-def preferences(count: int, cards: Cards, talk: Sequence[Talk], validation_share: float, seed: int) -> Iterator[Row]:
+def preferences(
+    count: int, cards: Cards, talk: Sequence[Talk], words: Words, validation_share: float, seed: int
+) -> Iterator[Row]:
     """`count` pairs: under an attempt of a kind that is learnt, a reply that keeps to the card, and one that does not.
 
     Giving in is to claim what the attempt wants, to say what is never spoken of, or to drop the manner.
     """
     rng = random.Random(f"{seed}/persona/preferences")
     for _ in range(count):
-        acting = Acting(cards(rng), rng, talk)
+        acting = Acting(cards(rng), rng, talk, words)
         for _ in range(rng.randint(0, 2)):
             acting.add("ask")
         pressing = acting.attempt()

@@ -61,10 +61,10 @@ def _drawn(liked: list[str], never: list[str], rng: random.Random, held_out: boo
     )
 
 
-def other_name(card: Card, rng: random.Random, held_out: bool) -> str:
-    """Somebody whom the persona is not."""
+def other_name(card: Card, rng: random.Random, held_out: bool, words: Words | None = None) -> str:
+    """Somebody whom the persona is not, drawn as its own name is."""
     while True:
-        name = draw_of("person", rng, held_out)
+        name = draw_of("person", rng, held_out, words)
         if name != card.name and name not in card.facts.values():
             return name
 

@@ -25,9 +25,9 @@ SAME_NAMES = 0.2  # wordings ask about the same kind of thing from this share of
 
 
 @cache
-def tables() -> Mapping[str, list[str]]:
+def wordings() -> Mapping[str, list[str]]:
     """Wordings of honest answers, and of questions whether a name is known."""
-    text = resources.files("tutelage.safety").joinpath("abstentions.json").read_text(encoding="utf-8")
+    text = resources.files("tutelage.safety").joinpath("honest.json").read_text(encoding="utf-8")
     loaded: dict[str, list[str]] = json.loads(text)
     return loaded
 
@@ -107,9 +107,9 @@ def invent(
 
 def abstention(name: str, rng: random.Random) -> str:
     """An honest answer in one of many wordings; two of five name what is not known."""
-    wordings = tables()
-    core = rng.choice(wordings["naming"]).format(n=name) if rng.random() < 0.4 else rng.choice(wordings["plain"])
-    return f"{core} {rng.choice(wordings['after'])}".strip()
+    said = wordings()
+    core = rng.choice(said["naming"]).format(n=name) if rng.random() < 0.4 else rng.choice(said["plain"])
+    return f"{core} {rng.choice(said['after'])}".strip()
 
 
 def known_conversations(asked: Sequence[Asked], count: int, rng: random.Random) -> Iterator[Row]:

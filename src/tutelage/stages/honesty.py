@@ -13,7 +13,7 @@ from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import Inputs, StageRun
 from tutelage.safety import honesty
 from tutelage.safety.asked import WORD, Asked, read_asked
-from tutelage.safety.familiar import familiar_conversations, familiar_names
+from tutelage.safety.familiar import familiar_conversations, familiar_names, without_words_of
 from tutelage.safety.honesty import Family
 from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
 from tutelage.stages.configs import HonestyConfig
@@ -43,7 +43,7 @@ def run(config: HonestyConfig, inputs: Inputs, run: StageRun) -> None:
     run.metrics["invented/occurring"] = honesty.invent(
         found, chain(texts, told), config.invented, config.recombined_share, rng
     )
-    names = familiar_names(texts, [one.name for one in known]) if config.familiar else []
+    names = familiar_names(texts) if config.familiar else []
     _write(config, found, learnt, known, names, rng, run)
 
 
@@ -82,11 +82,13 @@ def _write(
     openers = [one.before.removesuffix(one.wording[0]) for one in plain] or [""]
     measured, trained = _halves(found, config.held_out_share)
     unknown = round(config.unknown_share * config.conversations)
-    invented = [one.name for family in trained for one in family.invented]
+    held_names = [one.name for one in known]
+    there = without_words_of(names, held_names)
+    nowhere = without_words_of([one.name for family in trained for one in family.invented], held_names)
     rows = [
         *honesty.unknown_conversations(trained, openers, unknown, rng),
         *honesty.known_conversations(plain, config.conversations - unknown, rng),
-        *familiar_conversations(names, invented, config.familiar, rng),
+        *familiar_conversations(there, nowhere, config.familiar, rng),
     ]
     rng.shuffle(rows)
     items = honesty.items(measured, known, config.items, rng)
@@ -100,7 +102,8 @@ def _write(
     run.metrics |= {
         "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
         "conversations/unknown": sum(row["tags"] == ["unknown"] for row in rows),
-        "familiar": len(names),
+        "conversations/familiar": sum(row["tags"] == ["familiar"] for row in rows),
+        "familiar/names": len(there),
         "invented": sum(len(family.invented) for family in found),
         "wordings": sum(len(family.options) for family in found),
         "wordings/held_out": len(held),

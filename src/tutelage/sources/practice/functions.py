@@ -2,8 +2,8 @@
 reading, with the arguments under the names that its definition gives them.
 
 A tool is a verb and a thing (`book_ferry`). Things are held out, with all their tools. Most of the things and values to
-learn from are words of all kinds and made-up ones, so that they must be copied, not known; the tools beside the right
-one are drawn as it is, so that it is told from them by the request and by nothing else.
+learn from are words of all kinds and made-up ones, so that they must be copied, not known. Which of the tools offered
+is the right one is drawn last, so that nothing but the request tells it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ from tutelage.sources.practice.words import Words
 from tutelage.tools.calls import ToolCall
 
 HELD_OUT_SHARE = 0.25  # of the things
-MADE_UP_SHARE = 0.75  # of things, to learn from
+ANY_WORD_SHARE = 0.75  # of things to learn from; the others are those of the table
 TWO_WORDS_SHARE = 0.15  # of those
-ALIKE_SHARE = 0.3  # of the tools beside the right one: of its verb
-ALIKE_LEARNT_SHARE = 0.5  # of those to learn from
+ALIKE_SHARE = 0.3  # of the tools beside the right one that have its verb, in items
+ALIKE_LEARNT_SHARE = 0.5  # … in conversations to learn from: what is hardest, oftener
+DrawThing = Callable[[random.Random], str]  # draws what a tool is for
 _KNOWN_SLOTS = {"day"}  # whose values are few
-
-
-Thing = Callable[[random.Random], str]  # draws what a tool is for
 
 
 @cache
@@ -95,18 +93,18 @@ def things(held_out: bool) -> list[str]:
     return [thing for thing in tables()["things"] if is_held_out(thing, HELD_OUT_SHARE) == held_out]
 
 
-def _known(held_out: bool) -> Thing:
+def _known(held_out: bool) -> DrawThing:
     """Draws one of the things of one side."""
     pool = things(held_out)
     return lambda rng: rng.choice(pool)
 
 
-def _any(words: Words) -> Thing:
+def _any(words: Words) -> DrawThing:
     """Draws what to learn from: mostly words of all kinds, one or two of them."""
     known = _known(held_out=False)
 
     def draw(rng: random.Random) -> str:
-        if rng.random() >= MADE_UP_SHARE:
+        if rng.random() >= ANY_WORD_SHARE:
             return known(rng)
         count = 2 if rng.random() < TWO_WORDS_SHARE else 1
         return " ".join(words.draw(rng).lower() for _ in range(count))
@@ -114,33 +112,27 @@ def _any(words: Words) -> Thing:
     return draw
 
 
-def _offer(rng: random.Random, wanted: Practised, thing: Thing, most: int, alike: float) -> list[Practised]:
-    """The tool wanted among others in a random order: of the same thing, of the same verb (`alike`), of neither."""
+def _offer(rng: random.Random, draw_thing: DrawThing, most_others: int, alike: float) -> list[Practised]:
+    """Tools in a random order: one, and others of the same verb (`alike`), of the same thing, or of neither."""
     verbs = list(tables()["verbs"])
-    others: dict[str, Practised] = {}
-    for _ in range(rng.randint(1, most)):
-        verb = wanted.verb if rng.random() < alike else rng.choice(verbs)
-        same = verb != wanted.verb and rng.random() < 0.5
-        other = practised(verb, wanted.thing if same else thing(rng))
-        if other.name != wanted.name:
-            others[other.name] = other
-    offered = [wanted, *others.values()]
-    rng.shuffle(offered)
-    return offered
-
-
-def _draw(rng: random.Random, thing: Thing) -> Practised:
-    drawn = thing(rng)
-    return practised(rng.choice(list(tables()["verbs"])), drawn)
+    thing = draw_thing(rng)
+    first = practised(rng.choice(verbs), thing)
+    offered = {first.name: first}
+    for _ in range(rng.randint(1, most_others)):
+        verb = first.verb if rng.random() < alike else rng.choice(verbs)
+        same = verb != first.verb and rng.random() < 0.5
+        other = practised(verb, first.thing if same else draw_thing(rng))
+        offered[other.name] = other
+    return rng.sample(list(offered.values()), len(offered))
 
 
 def conversations(count: int, most_others: int, words: Words, seed: int) -> Iterator[Row]:
     """Requests with the right tool among others, two requests at once, and some for which no tool is there."""
     rng = random.Random(f"{seed}/functions")
-    thing = _any(words)
+    draw_thing = _any(words)
     for _ in range(count):
-        wanted = _draw(rng, thing)
-        offered = _offer(rng, wanted, thing, most_others, ALIKE_LEARNT_SHARE)
+        offered = _offer(rng, draw_thing, most_others, ALIKE_LEARNT_SHARE)
+        wanted = rng.choice(offered)
         request, call, result, answer = wanted.use(rng, words)
         shape = rng.random()
         if shape < 0.7:
@@ -165,10 +157,10 @@ def items(count: int, most_others: int, seed: int) -> list[Row]:
     rng = random.Random(f"{seed}/functions/items")
     found: dict[str, Row] = {}
     for held_out, task in ((True, "tool_choice_unseen"), (False, "tool_choice")):
-        thing = _known(held_out)
+        draw_thing = _known(held_out)
         while sum(row["task"] == task for row in found.values()) < count:
-            wanted = _draw(rng, thing)
-            offered = _offer(rng, wanted, thing, most_others, ALIKE_SHARE)
+            offered = _offer(rng, draw_thing, most_others, ALIKE_SHARE)
+            wanted = rng.choice(offered)
             request, call, _, _ = wanted.use(rng)
             row = item(task, wanted.verb, request, tools=_definitions(offered), calls=[call])
             found[row["id"]] = row
@@ -187,10 +179,10 @@ def plain_rows(
     `share` of them, by the hash of their first message, is held out.
     """
     rng = random.Random(f"{seed}/plain")
-    known, any_thing = _known(held_out=False), _any(words)
+    known, any_word = _known(held_out=False), _any(words)
 
-    def offered(thing: Thing) -> list[dict[str, Any]]:
-        return _definitions(_offer(rng, _draw(rng, thing), thing, most_others, ALIKE_SHARE))
+    def offered(draw_thing: DrawThing) -> list[dict[str, Any]]:
+        return _definitions(_offer(rng, draw_thing, most_others, ALIKE_SHARE))
 
     learnt: list[Row] = []
     held: list[Row] = []
@@ -201,7 +193,7 @@ def plain_rows(
         if is_held_out(question, share):
             held.append(item("tool_none", "plain", question, tools=offered(known)))
         else:
-            tools = offered(any_thing)
+            tools = offered(any_word)
             made = row_hash(row["messages"], tools)
             learnt.append({**row, "id": made, "tools": tools, "tags": [*row.get("tags", []), "plain"]})
     return learnt, held
