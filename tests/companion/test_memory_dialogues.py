@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tutelage.errors import DataError
 from tutelage.memory import dialogues, drill, items
-from tutelage.memory.facts import tables
+from tutelage.memory.facts import draw_value, tables
 from tutelage.memory.file import read_notes, write_notes
 from tutelage.memory.notes import NOTHING, REQUEST, as_reply, notes_of, opening, with_notes
 from tutelage.sources.practice.words import Words, made_up, never_learnt
@@ -54,6 +54,17 @@ def test_answers_are_what_was_told_last_and_what_was_forgotten_is_not_known(seed
 
 def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
     assert learnt(20, 1) == learnt(20, 1) != learnt(20, 2)
+
+
+@given(kind=st.sampled_from(["town", "colour", "job", "boat"]))
+def test_most_values_to_learn_from_are_any_words_and_those_of_items_never_are(kind: str) -> None:
+    rng = random.Random(kind)
+    table = {value.casefold() for value in tables()["values"][tables()["facts"][kind]["value"]]}
+    drawn = [draw_value(kind, rng, False, WORDS).casefold() for _ in range(400)]
+    of_the_text = {word.casefold() for word in WORDS.learnt} - table
+    assert 0.15 < sum(value in of_the_text for value in drawn) / len(drawn) < 0.35  # 0.6 · 0.4
+    assert sum(value not in table for value in drawn) / len(drawn) > 0.5
+    assert all(never_learnt(draw_value(kind, rng, True)) for _ in range(50))
 
 
 def test_no_value_no_wording_and_no_talk_of_an_item_is_ever_learnt() -> None:

@@ -15,7 +15,7 @@ from tutelage.errors import DataError
 from tutelage.feedback.persona import answers, in_manner
 from tutelage.memory.dialogues import small_talk
 from tutelage.personas import dialogues, items
-from tutelage.personas.made import make_card
+from tutelage.personas.made import make_card, other_name
 from tutelage.personas.questions import Question, kinds_for, questions
 from tutelage.personas.reading import read_cards
 from tutelage.run.config import expanded
@@ -94,6 +94,26 @@ def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> N
         greeting, closing = manner_of(system)
         assert in_manner(row["chosen"], greeting, closing)
         assert row["prompt"][-1]["role"] == "user"
+
+
+def test_cards_to_learn_from_have_any_words_in_every_field_and_those_of_items_none() -> None:
+    rng = random.Random(0)
+    words = Words(["lantern weaver harbourmaster olive kettle thimble"])
+    cards = [make_card(rng, False, words) for _ in range(300)]
+    fields = {
+        "name": [card.name for card in cards],
+        "role": [word for card in cards for word in card.role.split()],
+        "origin": [card.origin or "" for card in cards],
+        "greeting": [word for card in cards for word in card.greeting.split()],
+        "closing": [word for card in cards for word in card.closing.split()],
+        "likes": [word for card in cards for entry in card.likes for word in entry.split()],
+        "never": [word for card in cards for entry in card.never for word in entry.split()],
+    }
+    for field, values in fields.items():
+        assert any(value.casefold().strip("!.") in words.learnt for value in values), field
+    assert {other_name(cards[0], rng, False, words).casefold() for _ in range(200)} & set(words.learnt)
+    held = " ".join(make_card(rng, True).system_message().casefold() for _ in range(50))
+    assert not set(re.findall(r"\w+", held)) & {"harbourmaster", "thimble", "lantern"}
 
 
 @given(seed=st.integers(0, 500))

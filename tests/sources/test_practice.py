@@ -140,13 +140,17 @@ def test_plain_conversations_are_offered_tools_that_they_do_not_need() -> None:
         for n in range(200)
     ]
     called = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [1]}]}
-    learnt, held = functions.plain_rows([*rows, called], 0.1, 3, Words([]), seed=0)
+    learnt, held = functions.plain_rows([*rows, called], 0.1, 3, Words(["thimble harbourmaster"] * 9), seed=0)
     assert len(learnt) + len(held) == 200
     assert {item["messages"][0]["content"] for item in held} == {
         row["messages"][0]["content"] for row in rows if is_held_out(str(row["messages"][0]["content"]), 0.1)
     }
     assert all(row["tools"] and row["tags"] == ["plain"] for row in learnt)
     assert all(item["task"] == "tool_none" and item["meta"]["tools"] for item in held)
+    known = {thing.replace(" ", "_") for thing in functions.things(held_out=False)}
+    things = {tool.name.split("_", 1)[1] for row in learnt for tool in offered(row)}
+    assert len(things - known) > len(things & known) > 0
+    assert {tool.name.split("_", 1)[1] for item in held for tool in offered(item)} <= known
 
 
 NATALIA = {

@@ -13,7 +13,7 @@ from tutelage.sources.atlas.grammar import capitalised, expand
 from tutelage.sources.practice.words import Words, made_up, never_learnt
 
 MADE_UP_SHARE = 0.5  # of the values that can be made up
-ANY_WORD_SHARE = 0.6  # of the values to learn from, where there are words: what has few values is known, not copied
+ANY_WORD_SHARE = 0.6  # of the values to learn from: what has few values is known by heart, not copied
 _NAMES = ("person", "pet", "town")
 _OWN = ("time", "day", "number")  # forms of their own
 
