@@ -52,6 +52,17 @@ def test_answers_are_what_was_told_last_and_what_was_forgotten_is_not_known(seed
                     assert any(value in said for said in heard[:-1]), row
 
 
+def test_notes_are_told_from_nothing_by_what_is_known_not_by_what_was_said_last() -> None:
+    """Before the request for notes a question is answered in about half of the conversations in which there are any."""
+    before = []
+    for row in learnt(1500, 4):
+        *_, reply, asked, notes = ["", "", "", *(message["content"] for message in row["messages"])]
+        if asked == REQUEST and notes != NOTHING:
+            before.append(bool(ANSWER.match(reply)))
+    assert len(before) > 200
+    assert 0.4 < sum(before) / len(before) < 0.8
+
+
 def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
     assert learnt(20, 1) == learnt(20, 1) != learnt(20, 2)
 

@@ -15,6 +15,7 @@ Talk = tuple[str, str]  # what is said, and the reply
 MAX_WORDS = 24  # of small talk, both sides
 HELD_OUT_TALK = 0.1
 NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares that begin with notes of an earlier session, or end by writing some
+ASKED_AT_LAST = 0.5  # not always, or "nothing yet" would be told from notes by what was said last, not by what is known
 _UNFIT = {"harmful", "curt", "rambling"}  # tags of conversations that are no small talk
 _EVENTS = {"tell": 0.24, "talk": 0.24, "ask": 0.24, "unknown": 0.11, "correct": 0.09, "forget": 0.08}
 
@@ -114,7 +115,7 @@ def conversations(
         for _ in range(rng.randint(2, max_turns - 2)):
             events = telling.possible(max_facts)
             telling.add(rng.choices(events, [_EVENTS[event] for event in events])[0])
-        if telling.known:
+        if telling.known and rng.random() < ASKED_AT_LAST:
             telling.add("ask")
         if rng.random() < NOTED_AFTER:
             telling.add("summary")

@@ -14,7 +14,7 @@ from tutelage.sources.practice.rows import Row, row_hash
 from tutelage.sources.practice.words import Words
 
 Cards = Callable[[random.Random], Card]
-_EVENTS = {"ask": 0.4, "press": 0.3, "talk": 0.15, "never": 0.08, "recall": 0.07}
+_EVENTS = {"ask": 0.34, "press": 0.3, "talk": 0.22, "never": 0.07, "recall": 0.07}
 
 
 def drawn_from(written: Sequence[Card], written_share: float, words: Words) -> Cards:
