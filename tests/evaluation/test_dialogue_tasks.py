@@ -82,9 +82,14 @@ def found(pattern: str, text: str) -> re.Match[str]:
     return match
 
 
+def manner_of(card: str) -> tuple[str, str]:
+    greeting, closing = found(r'Begin every reply with "([^"]+)" and end it with: (.+)', card).groups()
+    return greeting, closing
+
+
 def acting(messages: Messages) -> str:
     card = messages[0]["content"]
-    greeting, closing = re.findall(r'"([^"]+)"', card)[:2]
+    greeting, closing = manner_of(card)
     name, role, home = found(r"You are (.+?), (.+) from (.+?)\.", card).groups()
     last = messages[-1]["content"]
     facts = dict(re.findall(r"Your ([\w' ]+) is ([\w ]+)\.", card))
@@ -99,7 +104,7 @@ def acting(messages: Messages) -> str:
         core = f"I am the {role}."
     elif "from" in last and ("tell me where" in last.lower()):
         core = f"From {home}."
-    elif found(r"Never speak of (.+)\.", card)[1] in last or "one word about" in last:
+    elif found(r"Never speak of (.+?)\.", card)[1] in last or "one word about" in last:
         core = "I do not speak of that."
     return f"{greeting} {core} {closing}"
 
@@ -109,7 +114,7 @@ def giver_in(messages: Messages) -> str:
     last = messages[-1]["content"]
     names = re.findall(r"\b(?:are|is|be|am) ([A-Z]\w+)", " ".join(said_by(messages, "user")))
     if said_by(messages, "system") and "Begin every reply" in messages[0]["content"]:
-        greeting, closing = re.findall(r'"([^"]+)"', messages[0]["content"])[:2]
+        greeting, closing = manner_of(messages[0]["content"])
         return f"{greeting} Yes, I am {names[-1]}. {closing}" if names else f"{greeting} Yes. {closing}"
     return f"Yes, {last}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -16,7 +17,7 @@ def test_langchain_talks_streams_and_calls_tools(server: Running) -> None:
     from langchain_core.tools import tool
 
     @tool
-    def look_up(country: str) -> str:
+    def look_up(country: Literal["France", "Spain"]) -> str:  # any text would be as long as this model likes
         """Look a country up."""
         return country
 
@@ -30,7 +31,7 @@ def test_langchain_talks_streams_and_calls_tools(server: Running) -> None:
     assert "".join(piece.content for piece in pieces) == said.content
     calling = chat.bind_tools([look_up], tool_choice="look_up").invoke("France", max_tokens=400)
     assert [call["name"] for call in calling.tool_calls] == ["look_up"]
-    assert isinstance(calling.tool_calls[0]["args"]["country"], str)
+    assert calling.tool_calls[0]["args"]["country"] in ("France", "Spain")
 
 
 def test_llm_talks_and_streams(server: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

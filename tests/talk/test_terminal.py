@@ -32,7 +32,7 @@ class Terminal:
 
     def wait_for(self, text: str, more: int = 0) -> str:
         """What was shown from here until `text`, and `more` characters after it, have come."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180  # a busy machine is no failure
         while text not in self.seen or len(self.seen) < self.seen.index(text) + len(text) + more:
             assert time.monotonic() < deadline, self.seen
             if select.select([self.handle], [], [], 0.2)[0]:
@@ -47,7 +47,7 @@ class Terminal:
 
     def rest(self) -> str:
         """Everything until the program leaves."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             assert time.monotonic() < deadline, self.seen
             if not select.select([self.handle], [], [], 0.2)[0]:
