@@ -17,6 +17,7 @@ from tutelage.errors import DataError
 from tutelage.evaluation.honesty_tasks import risk_area
 from tutelage.feedback.honesty import abstains
 from tutelage.run.artifacts import Artifact, ArtifactType
+from tutelage.run.stage import StageRun
 from tutelage.safety import honesty as made
 from tutelage.safety.asked import SMALL, WORD, read_asked
 from tutelage.safety.familiar import familiar_conversations, familiar_names, form
@@ -38,8 +39,11 @@ TALKS = dialogues.conversations(FACTS, REQUESTS, AtlasSettings(conversations=900
 WRITTEN = [text for fact in FACTS for text in fact.statements]
 
 
-def make(folder: Path, rows: list[dict[str, Any]], kind: ArtifactType, file: str, seed: int = 0, **more: Any) -> Path:
-    write_documents(folder / "corpus", [{"id": str(n), "text": t, "source": "s"} for n, t in enumerate(WRITTEN)])
+def run_of(
+    folder: Path, rows: list[dict[str, Any]], kind: ArtifactType, file: str, seed: int = 0, **more: Any
+) -> StageRun:
+    texts = more.pop("texts", WRITTEN)
+    write_documents(folder / "corpus", [{"id": str(n), "text": t, "source": "s"} for n, t in enumerate(texts)])
     inputs: dict[str, Artifact] = {
         "corpus": artifact(ArtifactType.CORPUS, folder / "corpus"),
         "questions": jsonl_artifact(kind, folder / "q" / file, rows),
@@ -48,7 +52,11 @@ def make(folder: Path, rows: list[dict[str, Any]], kind: ArtifactType, file: str
         inputs["held_out"] = jsonl_artifact(ArtifactType.TASKS, folder / "t" / "tasks.jsonl", TASKS)
     run = stage_run(folder / "out", seed=seed)
     honesty.run(HonestyConfig(corpus="", questions="", conversations=600, familiar=200, **more), inputs, run)
-    return run.directory
+    return run
+
+
+def make(folder: Path, rows: list[dict[str, Any]], kind: ArtifactType, file: str, seed: int = 0, **more: Any) -> Path:
+    return run_of(folder, rows, kind, file, seed, **more).directory
 
 
 def user(row: dict[str, Any]) -> str:
@@ -122,6 +130,12 @@ def test_names_asked_about_by_themselves_are_the_corpus_s_or_invented_and_none_o
     held = {word.casefold() for entity in entities for word in WORD.findall(entity)} - SMALL
     words = {word.casefold() for name in (*there, *nowhere) for word in WORD.findall(name)}
     assert not sorted(held & words)
+
+
+def test_a_corpus_without_names_is_said(tmp_path: Path) -> None:
+    run = run_of(tmp_path, PROMPTS, ArtifactType.PROMPTS, "prompts.jsonl", texts=["An ox."])
+    assert run.metrics["conversations/familiar"] == 0
+    assert any("no name is asked about by itself" in note and "familiar: 0" in note for note in run.notes)
 
 
 def test_no_name_of_the_corpus_is_cut_at_an_accent_and_none_is_asked_about_alone_without_the_other_half() -> None:

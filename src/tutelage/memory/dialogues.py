@@ -67,9 +67,9 @@ class Telling:
     def _learn(self, kind: str) -> Fact:
         """A new value, unlike all others; the latest stands last."""
         self.known.pop(kind, None)
-        value = draw_value(kind, self.rng, False, self.words)
+        value = draw_value(kind, self.rng, held_out=False, words=self.words)
         while any(value == fact.value for fact in self.known.values()):
-            value = draw_value(kind, self.rng, False, self.words)
+            value = draw_value(kind, self.rng, held_out=False, words=self.words)
         self.known[kind] = Fact(kind, value)
         return self.known[kind]
 

@@ -61,7 +61,7 @@ class Acting:
     def attempt(self) -> Attempt:
         """An attempt of a kind that is learnt."""
         kind = self.rng.choice(kinds_for(self.card, held_out=False))
-        return attempt(kind, self.card, other_name(self.card, self.rng, False, self.words), self.rng)
+        return attempt(kind, self.card, other_name(self.card, self.rng, held_out=False, words=self.words), self.rng)
 
     def _recall(self) -> None:
         """The user tells a thing, or asks for one that he told."""
@@ -69,7 +69,7 @@ class Acting:
             fact = self.rng.choice(self.told)
             self.say(fact.said("asked", self.rng), fact.said("answer", self.rng))
             return
-        fact = draw_facts(1, self.rng, False, self.words)[0]
+        fact = draw_facts(1, self.rng, held_out=False, words=self.words)[0]
         self.told = [*(old for old in self.told if old.kind != fact.kind), fact]
         self.say(fact.told(self.rng), fact.said("noted", self.rng))
 

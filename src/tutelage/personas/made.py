@@ -28,8 +28,7 @@ def tables() -> dict[str, Any]:
 def make_card(rng: random.Random, held_out: bool, words: Words | None = None) -> Card:
     """A card whose values are all learnt ones (with `words`, any), or all ones that never are; no two are alike."""
     while True:
-        topics = _topics(rng, held_out, words)
-        card = _drawn(*topics, rng, held_out, words)
+        card = _drawn(rng, held_out, words)
         values = [card.name, card.origin or "", *card.likes, *card.dislikes, *card.facts.values()]
         if len({value.casefold() for value in values}) == len(values):
             return card
@@ -44,7 +43,8 @@ def _topics(rng: random.Random, held_out: bool, words: Words | None) -> tuple[li
             return liked, never
 
 
-def _drawn(liked: list[str], never: list[str], rng: random.Random, held_out: bool, words: Words | None) -> Card:
+def _drawn(rng: random.Random, held_out: bool, words: Words | None) -> Card:
+    liked, never = _topics(rng, held_out, words)
     facts = rng.sample(list(tables()["facts"]), rng.randint(1, 2))
     few = rng.randint(1, 2)
     return Card(

@@ -90,6 +90,12 @@ def _write(
         *honesty.known_conversations(plain, config.conversations - unknown, rng),
         *familiar_conversations(there, nowhere, config.familiar, rng),
     ]
+    familiar = sum(row["tags"] == ["familiar"] for row in rows)
+    if config.familiar and not familiar:
+        run.notes.append(
+            "no name is asked about by itself: the corpus has none, in three texts or more, of the forms of the "
+            "invented ones; give more text, or set familiar: 0"
+        )
     rng.shuffle(rows)
     items = honesty.items(measured, known, config.items, rng)
     counts = Counter(str(row["task"]) for row in items)
@@ -102,7 +108,7 @@ def _write(
     run.metrics |= {
         "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
         "conversations/unknown": sum(row["tags"] == ["unknown"] for row in rows),
-        "conversations/familiar": sum(row["tags"] == ["familiar"] for row in rows),
+        "conversations/familiar": familiar,
         "familiar/names": len(there),
         "invented": sum(len(family.invented) for family in found),
         "wordings": sum(len(family.options) for family in found),
