@@ -1,8 +1,7 @@
 """Names asked about by themselves, those that the corpus has and those that nobody wrote.
 
-Facts to ask for are few, names are many: who learns "I don't know" beside a few hundred known names tells those from
-all others; who is asked about thousands goes by what it has read. Both halves have names of the same forms, so that
-nothing else tells them apart.
+Facts to ask for are few, names are many: beside a few hundred known names "I don't know" can be learnt of all others;
+asked about thousands, a model is to go by what it has read. Both halves have names of the same forms (`form`).
 """
 
 from __future__ import annotations
