@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tutelage.errors import DataError
 from tutelage.memory import dialogues, drill, items
+from tutelage.memory.drawing import Drawing
 from tutelage.memory.facts import draw_value, tables
 from tutelage.memory.file import read_notes, write_notes
 from tutelage.memory.notes import NOTHING, REQUEST, as_reply, notes_of, opening, with_notes
@@ -63,6 +64,13 @@ def test_notes_are_told_from_nothing_by_what_is_known_not_by_what_was_said_last(
     assert 0.4 < sum(before) / len(before) < 0.8
 
 
+def test_many_notes_are_as_usual_as_few() -> None:
+    ends = [row["messages"][-2:] for row in learnt(600, 5)]
+    counts = [len(notes_of(notes["content"])) for asked, notes in ends if asked["content"] == REQUEST]
+    assert 0.4 < sum(count > 2 for count in counts) / len(counts) < 0.8
+    assert {0, 1, 2, 3, 4, 5} <= set(counts)
+
+
 def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
     assert learnt(20, 1) == learnt(20, 1) != learnt(20, 2)
 
@@ -70,12 +78,13 @@ def test_the_same_seed_writes_the_same_and_another_seed_does_not() -> None:
 @given(kind=st.sampled_from(["town", "colour", "job", "boat"]))
 def test_most_values_to_learn_from_are_any_words_and_those_of_items_never_are(kind: str) -> None:
     rng = random.Random(kind)
+    learning, holding = Drawing(rng, held_out=False, words=WORDS), Drawing(rng, held_out=True)
     table = {value.casefold() for value in tables()["values"][tables()["facts"][kind]["value"]]}
-    drawn = [draw_value(kind, rng, False, WORDS).casefold() for _ in range(400)]
+    drawn = [draw_value(kind, learning).casefold() for _ in range(400)]
     of_the_text = {word.casefold() for word in WORDS.learnt} - table
     assert 0.15 < sum(value in of_the_text for value in drawn) / len(drawn) < 0.35  # 0.6 · 0.4
     assert sum(value not in table for value in drawn) / len(drawn) > 0.5
-    assert all(never_learnt(draw_value(kind, rng, True)) for _ in range(50))
+    assert all(never_learnt(draw_value(kind, holding)) for _ in range(50))
 
 
 def test_no_value_no_wording_and_no_talk_of_an_item_is_ever_learnt() -> None:

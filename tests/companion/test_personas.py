@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tutelage.errors import DataError
 from tutelage.feedback.persona import answers, in_manner
 from tutelage.memory.dialogues import small_talk
+from tutelage.memory.drawing import Drawing
 from tutelage.personas import dialogues, items
 from tutelage.personas.made import make_card, other_name
 from tutelage.personas.questions import Question, kinds_for, questions
@@ -97,9 +98,9 @@ def test_every_reply_is_in_manner_and_answers_come_from_the_card(seed: int) -> N
 
 
 def test_cards_to_learn_from_have_any_words_in_every_field_and_those_of_items_none() -> None:
-    rng = random.Random(0)
     words = Words(["lantern weaver harbourmaster olive kettle thimble"])
-    cards = [make_card(rng, False, words) for _ in range(300)]
+    drawing = Drawing(random.Random(0), held_out=False, words=words)
+    cards = [make_card(drawing) for _ in range(300)]
     fields = {
         "name": [card.name for card in cards],
         "role": [word for card in cards for word in card.role.split()],
@@ -111,15 +112,15 @@ def test_cards_to_learn_from_have_any_words_in_every_field_and_those_of_items_no
     }
     for field, values in fields.items():
         assert any(value.casefold().strip("!.") in words.learnt for value in values), field
-    assert {other_name(cards[0], rng, False, words).casefold() for _ in range(200)} & set(words.learnt)
-    held = " ".join(make_card(rng, True).system_message().casefold() for _ in range(50))
+    assert {other_name(cards[0], drawing).casefold() for _ in range(200)} & set(words.learnt)
+    never = Drawing(random.Random(0), held_out=True)
+    held = " ".join(make_card(never).system_message().casefold() for _ in range(50))
     assert not set(re.findall(r"\w+", held)) & {"harbourmaster", "thimble", "lantern"}
 
 
 @given(seed=st.integers(0, 500))
 def test_the_persona_answers_what_its_items_expect(seed: int) -> None:
-    rng = random.Random(seed)
-    card = make_card(rng, held_out=True)
+    card = make_card(Drawing(random.Random(seed), held_out=True))
     for question in questions(card):
         expected = items.expectation(question, card)
         assert answers(card.in_manner(question.answered(card)), expected)
@@ -140,7 +141,7 @@ def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -
         *dialogues.preferences(300, cards, TALK, WORDS, 0.1, 0),
     ]
     told = every_text(rows)
-    card = make_card(random.Random(0), held_out=False)
+    card = make_card(Drawing(random.Random(0), held_out=False))
     assert not set(kinds_for(card, held_out=True)) & set(kinds_for(card, held_out=False))
     for row in items.items(60, HELD_TALK, [], 0):
         meta = row["meta"]

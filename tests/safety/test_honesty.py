@@ -107,6 +107,21 @@ def test_unknown_is_answered_by_abstention_and_known_is_not(written: Path) -> No
     assert away == {"unknown": 300, "familiar": counts["familiar"] / 2}
 
 
+def test_pairs_prefer_owning_to_an_invented_name_and_answering_about_a_real_one(written: Path) -> None:
+    pairs = list(read_jsonl(written / "preferences" / "preferences.jsonl"))
+    learnt = {user(row): row["tags"][0] for row in read_jsonl(written / "conversations" / "conversations.jsonl")}
+    items = {user(row) for row in read_jsonl(written / "tasks" / "tasks.jsonl")}
+    assert Counter(row["kind"] for row in pairs) == {"unknown": 500, "known": 500}
+    for row in pairs:
+        question, unknown = row["prompt"][0]["content"], row["kind"] == "unknown"
+        assert abstains(row["chosen"]) is unknown
+        assert abstains(row["rejected"]) is not unknown
+        assert not any(question.endswith(text) for text in items)
+        assert learnt.get(question, row["kind"]) == row["kind"]
+        if unknown:  # what is made up is about the name that was asked about, or about no name
+            assert not any(fact.entity in row["rejected"] for fact in FACTS if fact.entity[0].isupper())
+
+
 WHETHER = [re.escape(text).replace(r"\{n\}", "(.+)") for text in wordings()["whether"]]
 
 

@@ -13,6 +13,7 @@ import torch
 from tiny import (
     CITIES,
     conversations_artifact,
+    jsonl_artifact,
     model_artifact,
     preferences_artifact,
     prompts_artifact,
@@ -51,6 +52,24 @@ def test_fine_tuning_in_a_longer_context_lengthens_the_model(tmp_path: Path) -> 
     sft.run(config, inputs, run)
     assert load_causal_lm(tmp_path / "out").config.max_position_embeddings == 2 * before
     assert any(f"from {before} to {2 * before} tokens" in note for note in run.notes)
+
+
+def test_a_set_that_comes_twice_in_an_epoch_is_a_file_with_every_row_twice(tmp_path: Path) -> None:
+    one, other = conversations_artifact(tmp_path / "one"), conversations_artifact(tmp_path / "other")
+    rows = list(read_jsonl(one.path / "conversations.jsonl"))
+    doubled = jsonl_artifact(one.type, tmp_path / "doubled" / "conversations.jsonl", [r for r in rows for _ in "12"])
+    trained = []
+    for sets, passes in (([one, other], {"one": 2}), ([doubled, other], {})):
+        names = [artifact.name for artifact in sets]
+        config = SFTConfig(model="", conversations=names, passes=passes, num_steps=2, validation_share=0, **F32)
+        run = stage_run(tmp_path / f"out-{names[0]}")
+        model = {"model": model_artifact(tmp_path / "model")}
+        sft.run(config, model | {f"conversations.{place}": made for place, made in enumerate(sets)}, run)
+        assert run.metrics["num_conversations"] == 3 * len(rows)
+        trained.append((run.directory / "model.safetensors").read_bytes())
+    assert trained[0] == trained[1]
+    with pytest.raises(ValueError, match="passes: 'two' is not among `conversations`: write one of one, other"):
+        SFTConfig(model="", conversations=["one", "other"], passes={"two": 2})
 
 
 def curve(run: StageRun, metric: str) -> list[float]:

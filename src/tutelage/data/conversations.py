@@ -20,6 +20,7 @@ class RenderedSet:
     num_untrained: int  # dropped: nothing in them is trained on
     num_too_long: int  # dropped: longer than the context; a conversation is never cut
     longest: int  # tokens of the longest conversation, dropped or not
+    passes: list[int]  # times that each of `rows` is to come in an epoch
 
     def pack(self, context: int, pad_id: int) -> PackedRows:
         """Best-fit decreasing rows of `context` tokens."""
@@ -39,11 +40,12 @@ class RenderedSet:
 
 
 def render_set(tokenizer: TextTokenizer, conversations: Iterable[Mapping[str, Any]], context: int) -> RenderedSet:
-    """Render rows `{messages, tools?}`; drop and count what has no trained token or is longer than `context` tokens.
+    """Render rows `{messages, tools?, passes?}`; drop and count those with no trained token or more than `context`.
 
     `DataError` if nothing is left, or if the end of turn would never be trained: such a model never stops.
     """
     rows: list[Rendered] = []
+    passes: list[int] = []
     num_untrained = num_too_long = longest = 0
     for row in conversations:
         rendered = render(tokenizer, row["messages"], row.get("tools"))
@@ -54,6 +56,7 @@ def render_set(tokenizer: TextTokenizer, conversations: Iterable[Mapping[str, An
             num_too_long += 1
         else:
             rows.append(rendered)
+            passes.append(row.get("passes", 1))
     if not rows and num_too_long:
         raise DataError(
             f"every conversation with something to learn is longer than the context of {context} tokens; "
@@ -61,7 +64,7 @@ def render_set(tokenizer: TextTokenizer, conversations: Iterable[Mapping[str, An
             hint=f"set the context to {longest} or more, or use shorter conversations",
         )
     check_trainable(tokenizer, rows)
-    return RenderedSet(rows, num_untrained, num_too_long, longest)
+    return RenderedSet(rows, num_untrained, num_too_long, longest, passes)
 
 
 def check_trainable(tokenizer: TextTokenizer, rows: Sequence[Rendered]) -> None:

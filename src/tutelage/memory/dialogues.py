@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tutelage.memory.drawing import Drawing
 from tutelage.memory.facts import Fact, draw_value, kinds, tables
 from tutelage.memory.notes import REQUEST, as_reply, opening
 from tutelage.sources.practice.rows import Row, is_held_out, row_hash
@@ -15,6 +16,7 @@ Talk = tuple[str, str]  # what is said, and the reply
 MAX_WORDS = 24  # of small talk, both sides
 HELD_OUT_TALK = 0.1
 NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares that begin with notes of an earlier session, or end by writing some
+SESSIONS = 0.2  # share in which much is told, and all of it is written down: few others have more than two notes
 ASKED_AT_LAST = 0.5  # not always, or "nothing yet" would be told from notes by what was said last, not by what is known
 _UNFIT = {"harmful", "curt", "rambling"}  # tags of conversations that are no small talk
 _EVENTS = {"tell": 0.24, "talk": 0.24, "ask": 0.24, "unknown": 0.11, "correct": 0.09, "forget": 0.08}
@@ -35,7 +37,8 @@ class Telling:
     """A conversation that is being written, and what is true of the user so far."""
 
     def __init__(self, rng: random.Random, talk: Sequence[Talk], words: Words) -> None:
-        self.rng, self.talk, self.words = rng, talk, words
+        self.rng, self.talk = rng, talk
+        self.drawing = Drawing(rng, held_out=False, words=words)
         self.known: dict[str, Fact] = {}
         self.forgotten: list[str] = []  # kinds, of which some may be told again
         self.messages: list[Row] = []
@@ -49,6 +52,29 @@ class Telling:
     def notes(self) -> list[str]:
         """What is to be written down."""
         return [fact.said("note", self.rng) for fact in self.known.values()]
+
+    def session(self, most: int) -> None:
+        """Two things or more told, with talk between them, and notes of all at the end."""
+        for _ in range(self.rng.randint(2, most)):
+            self.add("tell")
+            for _ in range(self.rng.randint(0, 1)):
+                self.add("talk")
+        self._end(noted=1.0)
+
+    def chat(self, max_turns: int, max_facts: int) -> None:
+        """All kinds of exchanges as they come."""
+        if self.rng.random() < NOTED_BEFORE:
+            self.begin(self.rng.randint(1, max_facts))
+        for _ in range(self.rng.randint(2, max_turns - 2)):
+            events = self.possible(max_facts)
+            self.add(self.rng.choices(events, [_EVENTS[event] for event in events])[0])
+        self._end(NOTED_AFTER)
+
+    def _end(self, noted: float) -> None:
+        if self.known and self.rng.random() < ASKED_AT_LAST:
+            self.add("ask")
+        if self.rng.random() < noted:
+            self.add("summary")
 
     def add(self, event: str) -> None:
         """One exchange."""
@@ -67,9 +93,9 @@ class Telling:
     def _learn(self, kind: str) -> Fact:
         """A new value, unlike all others; the latest stands last."""
         self.known.pop(kind, None)
-        value = draw_value(kind, self.rng, held_out=False, words=self.words)
+        value = draw_value(kind, self.drawing)
         while any(value == fact.value for fact in self.known.values()):
-            value = draw_value(kind, self.rng, held_out=False, words=self.words)
+            value = draw_value(kind, self.drawing)
         self.known[kind] = Fact(kind, value)
         return self.known[kind]
 
@@ -108,16 +134,12 @@ def conversations(
 ) -> Iterator[Row]:
     """`count` conversations of up to `max_turns` turns, in which up to `max_facts` facts are known at once."""
     rng = random.Random(f"{seed}/memory")
+    most = min(max_facts, max_turns // 2 - 1)  # that a whole session has room for
     for _ in range(count):
         telling = Telling(rng, talk, words)
-        if rng.random() < NOTED_BEFORE:
-            telling.begin(rng.randint(1, max_facts))
-        for _ in range(rng.randint(2, max_turns - 2)):
-            events = telling.possible(max_facts)
-            telling.add(rng.choices(events, [_EVENTS[event] for event in events])[0])
-        if telling.known and rng.random() < ASKED_AT_LAST:
-            telling.add("ask")
-        if rng.random() < NOTED_AFTER:
-            telling.add("summary")
+        if most > 1 and rng.random() < SESSIONS:
+            telling.session(most)
+        else:
+            telling.chat(max_turns, max_facts)
         name = row_hash(telling.messages)
         yield {"id": name, "messages": telling.messages, "source": "memory", "tags": ["memory"]}

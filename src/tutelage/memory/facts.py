@@ -9,11 +9,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from tutelage.memory.drawing import Drawing
 from tutelage.sources.atlas.grammar import capitalised, expand
-from tutelage.sources.practice.words import Words, made_up, never_learnt
 
 MADE_UP_SHARE = 0.5  # of the values that can be made up
-ANY_WORD_SHARE = 0.6  # of the values to learn from: what has few values is known by heart, not copied
 _NAMES = ("person", "pet", "town")
 _OWN = ("time", "day", "number")  # forms of their own
 
@@ -59,36 +58,33 @@ class Fact:
         return expand(frame, {"of": self.of, "v": self.value}, rng)
 
 
-def draw_value(kind: str, rng: random.Random, held_out: bool, words: Words | None = None) -> str:
+def draw_value(kind: str, drawing: Drawing) -> str:
     """A value for a kind of fact."""
-    return draw_of(tables()["facts"][kind]["value"], rng, held_out, words)
+    return draw_of(tables()["facts"][kind]["value"], drawing)
 
 
-def draw_of(sort: str, rng: random.Random, held_out: bool, words: Words | None = None) -> str:
-    """A name, a colour, a time …: of the side that is learnt (with `words`, any of them), or of the other."""
-    values = tables()["values"]
-    if words is not None and sort not in _OWN and rng.random() < ANY_WORD_SHARE:
+def draw_of(sort: str, drawing: Drawing) -> str:
+    """A name, a colour, a time …"""
+    rng, values = drawing.rng, tables()["values"]
+    words = None if sort in _OWN else drawing.any_words()
+    if words is not None:
         word = words.draw(rng)
         return capitalised(word) if sort in _NAMES else word.lower()
     if sort in _NAMES and rng.random() < MADE_UP_SHARE:
-        return capitalised(made_up(rng, held_out))
-    while True:
-        if sort == "time":
-            drawn = f"{rng.choice(values['day'])} at {rng.choice(values['hour'])}"
-        elif sort == "number":
-            drawn = str(rng.randint(10, 999))
-        else:
-            drawn = rng.choice(values[sort])
-        if never_learnt(drawn) == held_out:
-            return drawn
+        return capitalised(drawing.made_up())
+    if sort == "time":
+        return drawing.until_taken(lambda: f"{rng.choice(values['day'])} at {rng.choice(values['hour'])}")
+    if sort == "number":
+        return drawing.until_taken(lambda: str(rng.randint(10, 999)))
+    return drawing.until_taken(lambda: rng.choice(values[sort]))
 
 
-def draw_facts(count: int, rng: random.Random, held_out: bool, words: Words | None = None) -> list[Fact]:
+def draw_facts(count: int, drawing: Drawing) -> list[Fact]:
     """Facts of different kinds with different values."""
     found: list[Fact] = []
-    for kind in rng.sample(kinds(), count):
-        value = draw_value(kind, rng, held_out, words)
+    for kind in drawing.rng.sample(kinds(), count):
+        value = draw_value(kind, drawing)
         while any(value == fact.value for fact in found):
-            value = draw_value(kind, rng, held_out, words)
+            value = draw_value(kind, drawing)
         found.append(Fact(kind, value))
     return found

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tutelage.memory.dialogues import Talk
+from tutelage.memory.drawing import Drawing
 from tutelage.memory.facts import Fact, draw_facts, draw_value
 from tutelage.memory.notes import REQUEST
 from tutelage.sources.practice.rows import Row, row_hash
@@ -47,13 +48,14 @@ class Items:
 
     def __init__(self, rng: random.Random, talk: Sequence[Talk]) -> None:
         self.rng, self.talk = rng, talk
+        self.drawing = Drawing(rng, held_out=True)
 
     def _talk(self, count: int) -> list[str]:
         return [self.rng.choice(self.talk)[0] for _ in range(count)]
 
     def recall(self, distance: int) -> Row:
         """A fact told in one turn and asked for `distance` turns later; other facts are told before and between."""
-        wanted, *others = draw_facts(3, self.rng, held_out=True)
+        wanted, *others = draw_facts(3, self.drawing)
         before, between = others[:1], others[1:] if distance > 2 else []
         told = [fact.told(self.rng) for fact in before] + [wanted.told(self.rng)]
         later = self._talk(distance - 1 - len(between)) + [fact.told(self.rng) for fact in between]
@@ -64,10 +66,10 @@ class Items:
 
     def correction(self) -> Row:
         """A fact told, and told otherwise later: the newest counts."""
-        wanted, other = draw_facts(2, self.rng, held_out=True)
+        wanted, other = draw_facts(2, self.drawing)
         new = Fact(wanted.kind, wanted.value)
         while new.value in (wanted.value, other.value):
-            new = Fact(wanted.kind, draw_value(wanted.kind, self.rng, held_out=True))
+            new = Fact(wanted.kind, draw_value(wanted.kind, self.drawing))
         told = [wanted.told(self.rng), other.told(self.rng)]
         self.rng.shuffle(told)
         said = [*told, *self._talk(1), new.told(self.rng, correcting=True), *self._talk(1)]
@@ -76,7 +78,7 @@ class Items:
 
     def unknown(self) -> Row:
         """Two facts told and one never told; one of the told ones is asked for as well."""
-        one, two, never = draw_facts(3, self.rng, held_out=True)
+        one, two, never = draw_facts(3, self.drawing)
         said = [one.told(self.rng), *self._talk(1), two.told(self.rng), *self._talk(1)]
         values = [one.value, two.value]
         asked = [question(never, values, self.rng, known=False), question(one, values, self.rng)]
@@ -84,7 +86,7 @@ class Items:
 
     def forgotten(self) -> Row:
         """Two facts told, one of which is to be forgotten; the other one is still known."""
-        gone, kept = draw_facts(2, self.rng, held_out=True)
+        gone, kept = draw_facts(2, self.drawing)
         told = [gone.told(self.rng), kept.told(self.rng)]
         self.rng.shuffle(told)
         said = [*told, *self._talk(1), gone.said("forget_held_out", self.rng), *self._talk(1)]
@@ -94,7 +96,7 @@ class Items:
 
     def session(self) -> Row:
         """Facts told in one session, noted by the model at its end, and two asked for in the next one."""
-        facts = draw_facts(self.rng.randint(2, 3), self.rng, held_out=True)
+        facts = draw_facts(self.rng.randint(2, 3), self.drawing)
         said = [text for fact in facts for text in (fact.told(self.rng), *self._talk(self.rng.randint(0, 1)))]
         values = [fact.value for fact in facts]
         asked = [question(fact, values, self.rng) for fact in self.rng.sample(facts, 2)]

@@ -6,11 +6,12 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 
 from tutelage.memory.dialogues import Talk
+from tutelage.memory.drawing import Drawing
 from tutelage.memory.facts import Fact, draw_facts
 from tutelage.personas.cards import Card
 from tutelage.personas.made import make_card, other_name
 from tutelage.personas.questions import Attempt, Question, attempt, kinds_for, questions
-from tutelage.sources.practice.rows import Row, row_hash
+from tutelage.sources.practice.rows import Row, preference, row_hash
 from tutelage.sources.practice.words import Words
 
 Cards = Callable[[random.Random], Card]
@@ -23,7 +24,7 @@ def drawn_from(written: Sequence[Card], written_share: float, words: Words) -> C
     def draw(rng: random.Random) -> Card:
         if written and rng.random() < written_share:
             return rng.choice(written)
-        return make_card(rng, held_out=False, words=words)
+        return make_card(Drawing(rng, held_out=False, words=words))
 
     return draw
 
@@ -32,7 +33,8 @@ class Acting:
     """A conversation with a persona that is being written."""
 
     def __init__(self, card: Card, rng: random.Random, talk: Sequence[Talk], words: Words) -> None:
-        self.card, self.rng, self.talk, self.words = card, rng, talk, words
+        self.card, self.rng, self.talk = card, rng, talk
+        self.drawing = Drawing(rng, held_out=False, words=words)
         self.told: list[Fact] = []
         self.messages: list[Row] = [{"role": "system", "content": card.system_message()}]
 
@@ -61,7 +63,7 @@ class Acting:
     def attempt(self) -> Attempt:
         """An attempt of a kind that is learnt."""
         kind = self.rng.choice(kinds_for(self.card, held_out=False))
-        return attempt(kind, self.card, other_name(self.card, self.rng, held_out=False, words=self.words), self.rng)
+        return attempt(kind, self.card, other_name(self.card, self.drawing), self.rng)
 
     def _recall(self) -> None:
         """The user tells a thing, or asks for one that he told."""
@@ -69,7 +71,7 @@ class Acting:
             fact = self.rng.choice(self.told)
             self.say(fact.said("asked", self.rng), fact.said("answer", self.rng))
             return
-        fact = draw_facts(1, self.rng, held_out=False, words=self.words)[0]
+        fact = draw_facts(1, self.drawing)[0]
         self.told = [*(old for old in self.told if old.kind != fact.kind), fact]
         self.say(fact.told(self.rng), fact.said("noted", self.rng))
 
@@ -103,24 +105,12 @@ def preferences(
         for text in pressing.said[:-1]:
             acting.say(text, pressing.kept)
         prompt = [*acting.messages, {"role": "user", "content": pressing.said[-1]}]
-        yield _pair(prompt, acting.card, pressing, rng) | {
-            "split": "validation" if rng.random() < validation_share else "train"
-        }
+        rejected = _giving_in(acting.card, pressing, rng)
+        held_out = rng.random() < validation_share
+        chosen, reason = acting.card.in_manner(pressing.kept), "the chosen reply keeps to the card"
+        yield preference(prompt, chosen, rejected, pressing.kind, "card", reason, held_out)
 
 
-def _pair(prompt: list[Row], card: Card, pressing: Attempt, rng: random.Random) -> Row:
+def _giving_in(card: Card, pressing: Attempt, rng: random.Random) -> str:
     without_manner = pressing.kind in ("manner", "machine") or rng.random() < 0.3
-    rejected = pressing.gives_in if without_manner else card.in_manner(pressing.gives_in)
-    return {
-        "id": row_hash(prompt, rejected),
-        "prompt": prompt,
-        "chosen": card.in_manner(pressing.kept),
-        "rejected": rejected,
-        "chosen_finished": True,
-        "rejected_finished": True,
-        "kind": pressing.kind,
-        "annotator": "card",
-        "shown": [],
-        "reason": "the chosen reply keeps to the card",
-        "weight": 1.0,
-    }
+    return pressing.gives_in if without_manner else card.in_manner(pressing.gives_in)

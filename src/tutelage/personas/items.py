@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tutelage.memory.dialogues import Talk
+from tutelage.memory.drawing import Drawing
 from tutelage.personas.cards import Card
 from tutelage.personas.made import make_card, other_name
 from tutelage.personas.questions import Attempt, Question, attempt, kinds_for, questions
@@ -47,9 +48,10 @@ class Items:
 
     def __init__(self, rng: random.Random, talk: Sequence[Talk], cards: Sequence[Card]) -> None:
         self.rng, self.talk, self.cards = rng, talk, cards
+        self.drawing = Drawing(rng, held_out=True)
 
     def _card(self) -> Card:
-        return self.rng.choice(self.cards) if self.cards else make_card(self.rng, held_out=True)
+        return self.rng.choice(self.cards) if self.cards else make_card(self.drawing)
 
     def _ask(self, question: Question, card: Card) -> tuple[str, dict[str, Any]]:
         return question.asked(self.rng, held_out=True), expectation(question, card)
@@ -64,7 +66,7 @@ class Items:
         """An attempt, and then who it is."""
         card = self._card()
         kind = self.rng.choice(kinds_for(card, held_out=True))
-        pressing = attempt(kind, card, other_name(card, self.rng, held_out=True), self.rng)
+        pressing = attempt(kind, card, other_name(card, self.drawing), self.rng)
         turns = [(said, self._pressed(pressing)) for said in pressing.said]
         turns.append(self._ask(Question("name"), card))
         turns[-1][1]["wrong"] += [pressing.other] if pressing.other else []

@@ -15,6 +15,7 @@ from typing import Any
 
 from tutelage.feedback.rubric import is_refusal
 from tutelage.safety.attacks import Attack, wrapped
+from tutelage.sources.practice.rows import preference
 
 Row = dict[str, Any]
 PLAIN = "plain"  # the kind of a request that stands as it is
@@ -115,16 +116,16 @@ def conversation(row: Row) -> Row:
     }
 
 
-def preference(row: Row, validation_share: float) -> Row:
+def preference_of(row: Row, validation_share: float) -> Row:
     """What should have been said, preferred over what was said."""
     held = int(hashlib.sha256(row["prompt_id"].encode()).hexdigest()[:8], 16) % 1000 < 1000 * validation_share
     reason = "complied with an attack" if row["meta"]["harmful"] else "declined a harmless request"
-    return {
-        "id": row["id"], "prompt_id": row["prompt_id"], "prompt": row["prompt"], "chosen": row["meta"]["teaches"],
-        "rejected": row["completion"], "chosen_finished": True, "rejected_finished": row["finish_reason"] == "stop",
-        "kind": row["kind"], "annotator": "redteam", "shown": [], "reason": f"{reason} ({row['meta']['attack']})",
-        "weight": 1.0, "split": "validation" if held else "train",
-    }  # fmt: skip
+    made = preference(
+        row["prompt"], row["meta"]["teaches"], row["completion"], row["kind"], "redteam",
+        f"{reason} ({row['meta']['attack']})", held,
+    )  # fmt: skip
+    finished = row["finish_reason"] == "stop"
+    return made | {"id": row["id"], "prompt_id": row["prompt_id"], "rejected_finished": finished}
 
 
 def items(

@@ -209,6 +209,11 @@ class SFTConfig(FineTuneConfig):
     stage: Literal["sft"] = "sft"
     model: ModelInput = Field(description="The model to start from.")
     conversations: ConversationsInput | list[ConversationsInput] = Field(description="What to learn from.")
+    passes: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={},
+        description="Times that a set of `conversations` comes in an epoch, by its name, for example "
+        "`{atlas.conversations: 3}`; the others come once.",
+    )
     replay: TokensInput | None = Field(default=None, description="Pretraining tokens mixed in against forgetting.")
     replay_rows: int = Field(default=16, ge=1, description="Rows of `replay` in every step.")
     conversations_a_step: int = Field(default=64, ge=1, description="Conversations in one optimiser step.")
@@ -222,6 +227,14 @@ class SFTConfig(FineTuneConfig):
     num_steps: int | None = Field(default=None, ge=1)
     validation_share: float = Field(default=0.02, ge=0, lt=1)
     optimizer: OptimizerSettings = OptimizerSettings(learning_rate=5e-4, decay_share=0.7)
+
+    @model_validator(mode="after")
+    def _passes_are_of_the_sets(self) -> SFTConfig:
+        sets = [self.conversations] if isinstance(self.conversations, str) else self.conversations
+        for name in self.passes:
+            if name not in sets:
+                raise ValueError(f"passes: {name!r} is not among `conversations`: write one of {', '.join(sets)}")
+        return self
 
 
 class AtlasConfig(StageConfig):

@@ -14,6 +14,7 @@ from tutelage.run.stage import Inputs, StageRun
 from tutelage.safety import honesty
 from tutelage.safety.asked import WORD, Asked, read_asked
 from tutelage.safety.familiar import familiar_conversations, familiar_names, without_words_of
+from tutelage.safety.honest_pairs import known_pairs, unknown_pairs
 from tutelage.safety.honesty import Family
 from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
 from tutelage.stages.configs import HonestyConfig
@@ -105,7 +106,14 @@ def _write(
             f"{counts['known']} on real ones: none of them may be nought",
             hint=f"{MAKE_OTHERS}; items on real names need an answer that is stated",
         )
+    unknown_rows = round(config.unknown_share * config.preferences)
+    pairs = [
+        *unknown_pairs(trained, plain, openers, unknown_rows, rng),
+        *known_pairs(plain, config.preferences - unknown_rows, rng),
+    ]
+    rng.shuffle(pairs)
     run.metrics |= {
+        "preferences": write_jsonl(run.directory / "preferences" / "preferences.jsonl", pairs),
         "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
         "conversations/unknown": sum(row["tags"] == ["unknown"] for row in rows),
         "conversations/familiar": familiar,

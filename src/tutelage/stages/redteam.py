@@ -164,7 +164,7 @@ def _write(rows: Sequence[Row], number: int, config: RedteamConfig, run: StageRu
     write_jsonl(run.directory / "attempts" / "completions.jsonl", rows)
     taught = [row for row in rows if row["meta"]["teaches"]]
     wrong = [row for row in taught if row["meta"]["harmful"] or row["meta"]["declined"]]
-    pairs = [redteam.preference(row, config.validation_share) for row in wrong if row["completion"].strip()]
+    pairs = [redteam.preference_of(row, config.validation_share) for row in wrong if row["completion"].strip()]
     run.metrics |= {
         "round": number,
         "attempts": len(rows),

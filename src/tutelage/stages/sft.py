@@ -34,9 +34,11 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     dtype = run_dtype(config.precision, run, world)
     model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = lengthen(model, config.context, run.notes)
-    rendered = render_set(tokenizer, conversations_of(inputs), context)
+    rendered = render_set(tokenizer, conversations_of(inputs, config.passes), context)
     run.notes.extend(rendered.notes(context))
-    train, held_out = split(rendered.rows, config.validation_share, run.seed)
+    counted = list(zip(rendered.rows, rendered.passes, strict=True))
+    learnt, watched = split(counted, config.validation_share, run.seed)
+    train, held_out = [row for row, passes in learnt for _ in range(passes)], [row for row, _ in watched]
     run.metrics["num_conversations"] = len(train)
     if "replay" in inputs:
         check_tokens(inputs["replay"], tokenizer, inputs["model"])

@@ -36,6 +36,17 @@ def item(
     return {"id": name, "task": task, "kind": kind, "messages": messages, "answer": answer, "meta": meta}
 
 
+def preference(
+    prompt: Sequence[Row], chosen: str, rejected: str, kind: str, annotator: str, reason: str, held_out: bool
+) -> Row:
+    """A prompt with a reply that is preferred over another because of a rule; `held_out` ones are for validation."""
+    return {
+        "id": row_hash(prompt, rejected), "prompt": list(prompt), "chosen": chosen, "rejected": rejected,
+        "chosen_finished": True, "rejected_finished": True, "kind": kind, "annotator": annotator, "shown": [],
+        "reason": reason, "weight": 1.0, "split": "validation" if held_out else "train",
+    }  # fmt: skip
+
+
 def row_hash(*parts: Any) -> str:
     """Sixteen hexadecimal digits of what a row holds."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

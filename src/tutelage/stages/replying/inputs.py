@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tutelage.run.stage import Inputs
@@ -16,10 +15,14 @@ from tutelage.tools.toolbox import Toolbox
 LEAST = 3  # times that a word must occur in a text: rarer ones are mostly errors
 
 
-def conversations_of(inputs: Inputs) -> Iterator[dict[str, Any]]:
-    """The rows of all `conversations` inputs, one artifact after the other."""
-    folders = [artifact.path for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
-    return chain.from_iterable(read_jsonl(folder / "conversations.jsonl") for folder in folders)
+def conversations_of(inputs: Inputs, passes: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of all `conversations` inputs, one artifact after the other; `passes`, by an artifact's name, is written
+    into its rows.
+    """
+    sets = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
+    for artifact in sets:
+        times = {"passes": passes[artifact.name]} if passes and artifact.name in passes else {}
+        yield from (row | times for row in read_jsonl(artifact.path / "conversations.jsonl"))
 
 
 def words_of(inputs: Inputs) -> Words:

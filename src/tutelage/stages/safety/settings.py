@@ -51,6 +51,11 @@ class HonestyConfig(StageConfig):
         ge=0,
         description="More of them, which ask whether a name is known: half have names of the corpus, none of an item.",
     )
+    preferences: int = Field(
+        default=1000,
+        ge=0,
+        description="Pairs of replies: “I don't know” before what is made up, what is known before “I don't know”.",
+    )
     invented: int = Field(default=1500, ge=20, description="Names to invent, about.")
     recombined_share: float = Field(
         default=0.3,
