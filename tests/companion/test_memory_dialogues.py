@@ -64,6 +64,22 @@ def test_notes_are_told_from_nothing_by_what_is_known_not_by_what_was_said_last(
     assert 0.4 < sum(before) / len(before) < 0.8
 
 
+@given(most=st.integers(4, 12), facts=st.integers(1, 10), seed=st.integers(0, 100))
+def test_no_conversation_has_more_turns_than_asked_for(most: int, facts: int, seed: int) -> None:
+    for row in dialogues.conversations(10, TALK, WORDS, max_turns=most, max_facts=facts, seed=seed):
+        assert sum(message["role"] == "user" for message in row["messages"]) <= most
+
+
+@given(seed=st.integers(0, 300), most=st.integers(2, 5))
+def test_all_that_is_told_in_a_session_is_written_down(seed: int, most: int) -> None:
+    telling = dialogues.Telling(random.Random(seed), TALK, WORDS)
+    telling.session(most)
+    notes = notes_of(telling.messages[-1]["content"])
+    assert 2 <= len(notes) == len(telling.known) <= most
+    for fact, note in zip(telling.known.values(), notes, strict=True):
+        assert note == f"The user's {fact.of} is {fact.value}."
+
+
 def test_many_notes_are_as_usual_as_few() -> None:
     ends = [row["messages"][-2:] for row in learnt(600, 5)]
     counts = [len(notes_of(notes["content"])) for asked, notes in ends if asked["content"] == REQUEST]

@@ -19,8 +19,9 @@ from tutelage.feedback.honesty import abstains
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import StageRun
 from tutelage.safety import honesty as made
-from tutelage.safety.asked import SMALL, WORD, read_asked
+from tutelage.safety.asked import SMALL, WORD, Asked, read_asked
 from tutelage.safety.familiar import familiar_conversations, familiar_names, form
+from tutelage.safety.honest_pairs import told_of
 from tutelage.safety.honesty import wordings
 from tutelage.safety.invented import Inventor, occurring
 from tutelage.sources.atlas import dialogues
@@ -107,19 +108,59 @@ def test_unknown_is_answered_by_abstention_and_known_is_not(written: Path) -> No
     assert away == {"unknown": 300, "familiar": counts["familiar"] / 2}
 
 
+def names_of(items: list[dict[str, Any]], task: str) -> set[str]:
+    """The names that items of a task ask about: what is left of a question where its wording is taken away."""
+    asked = read_asked([row | {"answer": "x", "kind": "fact"} for row in items if row["task"] == task], Counter(), None)
+    return {one.name.casefold() for one in asked if one is not None and one.name[0].isupper()}
+
+
 def test_pairs_prefer_owning_to_an_invented_name_and_answering_about_a_real_one(written: Path) -> None:
     pairs = list(read_jsonl(written / "preferences" / "preferences.jsonl"))
-    learnt = {user(row): row["tags"][0] for row in read_jsonl(written / "conversations" / "conversations.jsonl")}
-    items = {user(row) for row in read_jsonl(written / "tasks" / "tasks.jsonl")}
+    items = list(read_jsonl(written / "tasks" / "tasks.jsonl"))
     assert Counter(row["kind"] for row in pairs) == {"unknown": 500, "known": 500}
+    real = {fact.entity.casefold() for fact in FACTS}
     for row in pairs:
         question, unknown = row["prompt"][0]["content"], row["kind"] == "unknown"
         assert abstains(row["chosen"]) is unknown
         assert abstains(row["rejected"]) is not unknown
-        assert not any(question.endswith(text) for text in items)
-        assert learnt.get(question, row["kind"]) == row["kind"]
-        if unknown:  # what is made up is about the name that was asked about, or about no name
-            assert not any(fact.entity in row["rejected"] for fact in FACTS if fact.entity[0].isupper())
+        assert not any(question.endswith(user(item)) for item in items)
+        assert bool(occurring(real, [question])) is not unknown or unknown
+        if unknown:
+            assert not {name for name in occurring(real, [row["rejected"]]) if name not in question.casefold()} - {
+                fact.answer.casefold() for fact in FACTS
+            }
+    held = names_of(items, "unknown") | names_of(items, "known")
+    assert len(held) > 50
+    assert not occurring(held, [text for row in pairs for text in (row["chosen"], row["rejected"])])
+
+
+def test_pairs_about_a_name_are_all_for_validation_or_none(written: Path) -> None:
+    splits: dict[str, set[str]] = {}
+    for row in read_jsonl(written / "preferences" / "preferences.jsonl"):
+        splits.setdefault(row["prompt"][0]["content"], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert 0.02 < sum(found == {"validation"} for found in splits.values()) / len(splits) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("reply", "name", "told"),
+    [
+        ("The Eiffel Tower stands in Paris.", "the Eiffel Tower", "The Orn Keep stands in Paris."),
+        ("Paris has the Eiffel Tower.", "the Eiffel Tower", "Paris has the Orn Keep."),
+        ("Paris.", "the Eiffel Tower", "Paris."),
+        ("The Japanese yen.", "Japan", "The Japanese yen."),
+        ("The towers are in Paris.", "the Eiffel Tower", None),
+    ],
+)
+def test_what_is_true_of_a_name_is_told_of_another(reply: str, name: str, told: str | None) -> None:
+    assert told_of(Asked("Where is ", name, "?", reply), "the Orn Keep") == told
+
+
+def test_pairs_are_half_of_each_kind_whatever_the_conversations_are(tmp_path: Path) -> None:
+    given = (PROMPTS, ArtifactType.PROMPTS, "prompts.jsonl")
+    run = run_of(tmp_path / "a", *given, preferences=40, unknown_share=0.25)
+    assert (run.metrics["preferences/unknown"], run.metrics["preferences/known"]) == (20, 20)
+    assert run_of(tmp_path / "b", *given, preferences=0).metrics["preferences"] == 0
 
 
 WHETHER = [re.escape(text).replace(r"\{n\}", "(.+)") for text in wordings()["whether"]]
@@ -198,7 +239,7 @@ def test_conversations_alone_are_enough_and_the_seed_decides(tmp_path: Path) -> 
     folders = [
         make(tmp_path / name, *given, seed=seed, with_tasks=False) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
-    for name in ("conversations/conversations.jsonl", "tasks/tasks.jsonl"):
+    for name in ("conversations/conversations.jsonl", "preferences/preferences.jsonl", "tasks/tasks.jsonl"):
         one, same, other = ((folder / name).read_bytes() for folder in folders)
         assert one == same != other
 

@@ -30,6 +30,7 @@ from tutelage.data.shards import TokenShard
 from tutelage.evaluation.harness import Subject
 from tutelage.generation.sampling import Sampling
 from tutelage.model.hub import load_causal_lm, load_reward_model
+from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.journal import read_journal
 from tutelage.run.stage import StageRun
 from tutelage.sources.store import read_jsonl
@@ -55,21 +56,30 @@ def test_fine_tuning_in_a_longer_context_lengthens_the_model(tmp_path: Path) -> 
 
 
 def test_a_set_that_comes_twice_in_an_epoch_is_a_file_with_every_row_twice(tmp_path: Path) -> None:
-    one, other = conversations_artifact(tmp_path / "one"), conversations_artifact(tmp_path / "other")
-    rows = list(read_jsonl(one.path / "conversations.jsonl"))
-    doubled = jsonl_artifact(one.type, tmp_path / "doubled" / "conversations.jsonl", [r for r in rows for _ in "12"])
-    trained = []
-    for sets, passes in (([one, other], {"one": 2}), ([doubled, other], {})):
-        names = [artifact.name for artifact in sets]
-        config = SFTConfig(model="", conversations=names, passes=passes, num_steps=2, validation_share=0, **F32)
-        run = stage_run(tmp_path / f"out-{names[0]}")
+    """Steps of five rows: which rows a step has decides the weights."""
+    rows = list(read_jsonl(conversations_artifact(tmp_path / "all").path / "conversations.jsonl"))
+
+    def made(name: str, of: list[dict[str, Any]]) -> Artifact:
+        return jsonl_artifact(ArtifactType.CONVERSATIONS, tmp_path / name / "conversations.jsonl", of)
+
+    def trained(sets: list[Artifact], passes: dict[str, int], watched: float = 0) -> tuple[bytes, float]:
+        config = SFTConfig(model="", conversations=[s.name for s in sets], passes=passes, num_steps=3,
+                           conversations_a_step=5, validation_share=watched, **F32)  # fmt: skip
+        run = stage_run(tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
         model = {"model": model_artifact(tmp_path / "model")}
-        sft.run(config, model | {f"conversations.{place}": made for place, made in enumerate(sets)}, run)
-        assert run.metrics["num_conversations"] == 3 * len(rows)
-        trained.append((run.directory / "model.safetensors").read_bytes())
-    assert trained[0] == trained[1]
-    with pytest.raises(ValueError, match="passes: 'two' is not among `conversations`: write one of one, other"):
-        SFTConfig(model="", conversations=["one", "other"], passes={"two": 2})
+        sft.run(config, model | {f"conversations.{place}": one for place, one in enumerate(sets)}, run)
+        return (run.directory / "model.safetensors").read_bytes(), run.metrics["num_conversations"]
+
+    few, many = made("few", rows[:4]), made("many", rows[4:])
+    doubled = made("doubled", [row for row in rows[:4] for _ in range(2)])
+    twice, once = trained([few, many], {"few": 2}), trained([few, many], {})
+    assert twice == trained([doubled, many], {})
+    assert twice[0] != once[0]
+    assert (once[1], twice[1]) == (len(rows), len(rows) + 4)
+    _, watching = trained([few], {"few": 3}, watched=0.25)
+    assert watching == 3 * 3  # what is set aside is not among what is learnt, however often that comes
+    with pytest.raises(ValueError, match="passes: 'fw' is not among `conversations`; did you mean 'few'"):
+        SFTConfig(model="", conversations=["few", "many"], passes={"fw": 2})
 
 
 def curve(run: StageRun, metric: str) -> list[float]:

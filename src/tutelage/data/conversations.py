@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tutelage.data.packing import PackedRows, pack_rows
 from tutelage.data.template import Rendered, render
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.errors import DataError
@@ -22,10 +21,6 @@ class RenderedSet:
     longest: int  # tokens of the longest conversation, dropped or not
     passes: list[int]  # times that each of `rows` is to come in an epoch
 
-    def pack(self, context: int, pad_id: int) -> PackedRows:
-        """Best-fit decreasing rows of `context` tokens."""
-        return pack_rows([row.ids for row in self.rows], context, pad_id, [row.loss_mask for row in self.rows])
-
     def notes(self, context: int) -> list[str]:
         """What was dropped and why, as sentences for a person."""
         notes = []
@@ -40,7 +35,8 @@ class RenderedSet:
 
 
 def render_set(tokenizer: TextTokenizer, conversations: Iterable[Mapping[str, Any]], context: int) -> RenderedSet:
-    """Render rows `{messages, tools?, passes?}`; drop and count those with no trained token or more than `context`.
+    """Render rows `{messages, tools?, passes?}`; drop and count those without a trained token and those that are longer
+    than `context` tokens.
 
     `DataError` if nothing is left, or if the end of turn would never be trained: such a model never stops.
     """

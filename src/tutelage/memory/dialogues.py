@@ -15,8 +15,8 @@ from tutelage.sources.practice.words import Words
 Talk = tuple[str, str]  # what is said, and the reply
 MAX_WORDS = 24  # of small talk, both sides
 HELD_OUT_TALK = 0.1
-NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares that begin with notes of an earlier session, or end by writing some
-SESSIONS = 0.2  # share in which much is told, and all of it is written down: few others have more than two notes
+NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares of the chats that begin with notes, or end by writing some
+SESSIONS = 0.2  # share of the conversations in which things are told to be written down; the others are chats
 ASKED_AT_LAST = 0.5  # not always, or "nothing yet" would be told from notes by what was said last, not by what is known
 _UNFIT = {"harmful", "curt", "rambling"}  # tags of conversations that are no small talk
 _EVENTS = {"tell": 0.24, "talk": 0.24, "ask": 0.24, "unknown": 0.11, "correct": 0.09, "forget": 0.08}
@@ -68,7 +68,7 @@ class Telling:
         for _ in range(self.rng.randint(2, max_turns - 2)):
             events = self.possible(max_facts)
             self.add(self.rng.choices(events, [_EVENTS[event] for event in events])[0])
-        self._end(NOTED_AFTER)
+        self._end(noted=NOTED_AFTER)
 
     def _end(self, noted: float) -> None:
         if self.known and self.rng.random() < ASKED_AT_LAST:

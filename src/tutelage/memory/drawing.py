@@ -19,6 +19,9 @@ class Drawing:
     held_out: bool
     words: Words | None = None
 
+    def __post_init__(self) -> None:
+        assert self.words is None or not self.held_out, "words are to be learnt from"
+
     def any_words(self) -> Words | None:
         """Words, one of which is to take a value's place, in most cases; None where the value's own sort is drawn."""
         return self.words if self.words is not None and self.rng.random() < ANY_WORD_SHARE else None

@@ -108,7 +108,9 @@ def preferences(
         rejected = _giving_in(acting.card, pressing, rng)
         held_out = rng.random() < validation_share
         chosen, reason = acting.card.in_manner(pressing.kept), "the chosen reply keeps to the card"
-        yield preference(prompt, chosen, rejected, pressing.kind, "card", reason, held_out)
+        yield preference(
+            prompt, chosen, rejected, kind=pressing.kind, annotator="card", reason=reason, validation=held_out
+        )
 
 
 def _giving_in(card: Card, pressing: Attempt, rng: random.Random) -> str:

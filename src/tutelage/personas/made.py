@@ -74,7 +74,9 @@ def other_name(card: Card, drawing: Drawing) -> str:
 def _some(table: Sequence[str], count: int, drawing: Drawing) -> list[str]:
     """Different entries of a table; any words in place of some."""
     found = drawing.rng.sample([entry for entry in table if drawing.takes(entry)], count)
-    return [_phrase_of(words, 2, drawing.rng) if (words := drawing.any_words()) else entry for entry in found]
+    return [
+        _phrase_of(words, 2, drawing.rng) if (words := drawing.any_words()) is not None else entry for entry in found
+    ]
 
 
 def _phrase_of(words: Words, most: int, rng: random.Random) -> str:

@@ -121,9 +121,14 @@ def preference_of(row: Row, validation_share: float) -> Row:
     held = int(hashlib.sha256(row["prompt_id"].encode()).hexdigest()[:8], 16) % 1000 < 1000 * validation_share
     reason = "complied with an attack" if row["meta"]["harmful"] else "declined a harmless request"
     made = preference(
-        row["prompt"], row["meta"]["teaches"], row["completion"], row["kind"], "redteam",
-        f"{reason} ({row['meta']['attack']})", held,
-    )  # fmt: skip
+        row["prompt"],
+        row["meta"]["teaches"],
+        row["completion"],
+        kind=row["kind"],
+        annotator="redteam",
+        reason=f"{reason} ({row['meta']['attack']})",
+        validation=held,
+    )
     finished = row["finish_reason"] == "stop"
     return made | {"id": row["id"], "prompt_id": row["prompt_id"], "rejected_finished": finished}
 

@@ -59,7 +59,7 @@ STAGES: dict[str, StageSpec] = {
     "honesty": StageSpec(
         c.HonestyConfig,
         {"conversations": A.CONVERSATIONS, "preferences": A.PREFERENCES, "tasks": A.TASKS},
-        "Write conversations in which a model owns to what it does not know, and held-out items.",
+        "Write conversations and pairs in which a model owns to what it does not know, and held-out items.",
     ),
     "redteam": StageSpec(
         c.RedteamConfig,

@@ -1,12 +1,13 @@
-"""honesty: what is known is answered, what was never written is owned to; items on names and wordings not learnt."""
+"""honesty: what is known is answered, what was never written is owned to: conversations, pairs, and held-out items."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 from tutelage.errors import DataError
 from tutelage.run.artifacts import Artifact, ArtifactType
@@ -14,7 +15,7 @@ from tutelage.run.stage import Inputs, StageRun
 from tutelage.safety import honesty
 from tutelage.safety.asked import WORD, Asked, read_asked
 from tutelage.safety.familiar import familiar_conversations, familiar_names, without_words_of
-from tutelage.safety.honest_pairs import known_pairs, unknown_pairs
+from tutelage.safety.honest_pairs import HonestPairs
 from tutelage.safety.honesty import Family
 from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
 from tutelage.stages.configs import HonestyConfig
@@ -29,7 +30,7 @@ MAKE_OTHERS = "`questions` needs several that differ in a name alone: lower min_
 
 
 def run(config: HonestyConfig, inputs: Inputs, run: StageRun) -> None:
-    """Find the names in the questions, invent others, and write conversations and held-out items."""
+    """Find the names in the questions, invent others, and write conversations, pairs of replies and held-out items."""
     rng = random.Random(f"{run.seed}/honesty")
     texts: list[str] = read_documents(inputs["corpus"].path)["text"].to_pylist()
     rarity = Counter(word.casefold() for text in texts for word in WORD.findall(text))
@@ -106,12 +107,7 @@ def _write(
             f"{counts['known']} on real ones: none of them may be nought",
             hint=f"{MAKE_OTHERS}; items on real names need an answer that is stated",
         )
-    unknown_rows = round(config.unknown_share * config.preferences)
-    pairs = [
-        *unknown_pairs(trained, plain, openers, unknown_rows, rng),
-        *known_pairs(plain, config.preferences - unknown_rows, rng),
-    ]
-    rng.shuffle(pairs)
+    pairs = _pairs(config, trained, plain, nowhere, rng, run)
     run.metrics |= {
         "preferences": write_jsonl(run.directory / "preferences" / "preferences.jsonl", pairs),
         "conversations": write_jsonl(run.directory / "conversations" / "conversations.jsonl", rows),
@@ -124,6 +120,28 @@ def _write(
         "tasks": write_jsonl(run.directory / "tasks" / "tasks.jsonl", items),
         **{f"tasks/{task}": count for task, count in sorted(counts.items())},
     }
+
+
+def _pairs(
+    config: HonestyConfig,
+    trained: Sequence[Family],
+    plain: Sequence[Asked],
+    nowhere: Collection[str],
+    rng: random.Random,
+    run: StageRun,
+) -> list[dict[str, Any]]:
+    """Pairs about real names and about invented ones, of which none has a word of a name that is measured on."""
+    avoiding = [replace(one, invented=[name for name in one.invented if name.name in nowhere]) for one in trained]
+    drawing = HonestPairs(avoiding, plain, config.validation_share, rng)
+    pairs = drawing.draw(config.preferences)
+    kinds = Counter(str(row["kind"]) for row in pairs)
+    if config.preferences and len(kinds) < 2:
+        run.notes.append(
+            "the pairs are all of one kind: no reply to a question about a real name, in a wording with several names, "
+            "could be told of an invented one; do not train on them alone"
+        )
+    run.metrics |= {f"preferences/{kind}": count for kind, count in sorted(kinds.items())}
+    return pairs
 
 
 def _halves(found: Sequence[Family], share: float) -> tuple[list[Family], list[Family]]:

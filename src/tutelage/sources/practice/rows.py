@@ -1,4 +1,4 @@
-"""The shapes of what this package writes: conversations with calls and results, and held-out items."""
+"""The shapes of rows that rules write: conversations with calls and results, held-out items, and pairs of replies."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def item(
 
 
 def preference(
-    prompt: Sequence[Row], chosen: str, rejected: str, kind: str, annotator: str, reason: str, held_out: bool
+    prompt: Sequence[Row], chosen: str, rejected: str, *, kind: str, annotator: str, reason: str, validation: bool
 ) -> Row:
-    """A prompt with a reply that is preferred over another because of a rule; `held_out` ones are for validation."""
+    """A prompt with a reply that is preferred over another because of a rule."""
     return {
-        "id": row_hash(prompt, rejected), "prompt": list(prompt), "chosen": chosen, "rejected": rejected,
+        "id": row_hash(prompt, chosen, rejected), "prompt": list(prompt), "chosen": chosen, "rejected": rejected,
         "chosen_finished": True, "rejected_finished": True, "kind": kind, "annotator": annotator, "shown": [],
-        "reason": reason, "weight": 1.0, "split": "validation" if held_out else "train",
+        "reason": reason, "weight": 1.0, "split": "validation" if validation else "train",
     }  # fmt: skip
 
 

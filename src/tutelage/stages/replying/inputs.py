@@ -16,13 +16,13 @@ LEAST = 3  # times that a word must occur in a text: rarer ones are mostly error
 
 
 def conversations_of(inputs: Inputs, passes: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of all `conversations` inputs, one artifact after the other; `passes`, by an artifact's name, is written
-    into its rows.
+    """The rows of all `conversations` inputs, one artifact after the other, each with its `passes`: those of its
+    artifact's name, else 1.
     """
     sets = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
     for artifact in sets:
-        times = {"passes": passes[artifact.name]} if passes and artifact.name in passes else {}
-        yield from (row | times for row in read_jsonl(artifact.path / "conversations.jsonl"))
+        times = (passes or {}).get(artifact.name, 1)
+        yield from (row | {"passes": times} for row in read_jsonl(artifact.path / "conversations.jsonl"))
 
 
 def words_of(inputs: Inputs) -> Words:

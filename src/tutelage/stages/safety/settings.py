@@ -25,7 +25,7 @@ QuestionsWithAnswersInput = Annotated[
 
 
 class HonestyConfig(StageConfig):
-    """Write conversations in which a model owns to what it does not know, and held-out items."""
+    """Write conversations and pairs in which a model owns to what it does not know, and held-out items."""
 
     stage: Literal["honesty"] = "honesty"
     corpus: CorpusInput = Field(description="What the model has read: an invented name is never one that it has.")
@@ -54,7 +54,10 @@ class HonestyConfig(StageConfig):
     preferences: int = Field(
         default=1000,
         ge=0,
-        description="Pairs of replies: “I don't know” before what is made up, what is known before “I don't know”.",
+        description="Pairs of replies: half “I don't know” before what is made up, half what is known before “I don't know”.",
+    )
+    validation_share: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of the names whose pairs are for validation."
     )
     invented: int = Field(default=1500, ge=20, description="Names to invent, about.")
     recombined_share: float = Field(
