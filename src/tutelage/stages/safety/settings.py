@@ -54,7 +54,7 @@ class HonestyConfig(StageConfig):
     preferences: int = Field(
         default=1000,
         ge=0,
-        description="Pairs of replies: half “I don't know” before what is made up, half what is known before “I don't know”.",
+        description="Pairs of replies, half of each: “I don't know” before what is made up; what is known before that.",
     )
     validation_share: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the names whose pairs are for validation."
