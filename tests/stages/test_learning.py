@@ -56,29 +56,30 @@ def test_fine_tuning_in_a_longer_context_lengthens_the_model(tmp_path: Path) -> 
 
 
 def test_a_set_that_comes_twice_in_an_epoch_is_a_file_with_every_row_twice(tmp_path: Path) -> None:
-    """Steps of five rows: which rows a step has decides the weights."""
+    """A step takes a whole epoch, so that its loss is the mean over every row as often as it comes."""
     rows = list(read_jsonl(conversations_artifact(tmp_path / "all").path / "conversations.jsonl"))
 
     def made(name: str, of: list[dict[str, Any]]) -> Artifact:
         return jsonl_artifact(ArtifactType.CONVERSATIONS, tmp_path / name / "conversations.jsonl", of)
 
-    def trained(sets: list[Artifact], passes: dict[str, int], watched: float = 0) -> tuple[bytes, float]:
-        config = SFTConfig(model="", conversations=[s.name for s in sets], passes=passes, num_steps=3,
-                           conversations_a_step=5, validation_share=watched, **F32)  # fmt: skip
+    def trained(sets: list[Artifact], passes: dict[str, int], watched: float = 0) -> StageRun:
+        config = SFTConfig(model="", conversations=[s.name for s in sets], passes=passes, num_steps=2,
+                           conversations_a_step=99, validation_share=watched, **F32)  # fmt: skip
         run = stage_run(tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
         model = {"model": model_artifact(tmp_path / "model")}
         sft.run(config, model | {f"conversations.{place}": one for place, one in enumerate(sets)}, run)
-        return (run.directory / "model.safetensors").read_bytes(), run.metrics["num_conversations"]
+        return run
 
-    few, many = made("few", rows[:4]), made("many", rows[4:])
-    doubled = made("doubled", [row for row in rows[:4] for _ in range(2)])
-    twice, once = trained([few, many], {"few": 2}), trained([few, many], {})
-    assert twice == trained([doubled, many], {})
-    assert twice[0] != once[0]
-    assert (once[1], twice[1]) == (len(rows), len(rows) + 4)
-    _, watching = trained([few], {"few": 3}, watched=0.25)
-    assert watching == 3 * 3  # what is set aside is not among what is learnt, however often that comes
-    with pytest.raises(ValueError, match="passes: 'fw' is not among `conversations`; did you mean 'few'"):
+    few, many = made("few", rows[:2]), made("many", rows[2:])
+    doubled = made("doubled", [row for row in rows[:2] for _ in range(3)])
+    once, thrice, other = trained([few, many], {}), trained([few, many], {"few": 3}), trained([doubled, many], {})
+    assert [run.metrics["num_conversations"] for run in (once, thrice, other)] == [18, 22, 22]
+    losses = [curve(run, "train/loss") for run in (once, thrice, other)]
+    assert losses[1] == pytest.approx(losses[2], rel=1e-5)
+    assert losses[1] != pytest.approx(losses[0], rel=1e-3)
+    watching = trained([many], {"many": 3}, watched=0.25)
+    assert watching.metrics["num_conversations"] == 3 * 12  # what is set aside is not learnt, however often it comes
+    with pytest.raises(ValueError, match="passes: 'fw' is not among `conversations`; did you mean few"):
         SFTConfig(model="", conversations=["few", "many"], passes={"fw": 2})
 
 
