@@ -40,9 +40,10 @@ class HonestPairs:
             for one in family.invented
         ]
 
-    def draw(self, count: int) -> list[Row]:
-        """Up to `count` pairs in a random order, half of them about invented names."""
-        pairs = [*self._unknown(count // 2), *self._known(count - count // 2)]
+    def draw(self, count: int, unknown_share: float) -> list[Row]:
+        """Up to `count` pairs in a random order, `unknown_share` of them about invented names."""
+        unknown = round(unknown_share * count)
+        pairs = [*self._unknown(unknown), *self._known(count - unknown)]
         self.rng.shuffle(pairs)
         return pairs
 

@@ -133,7 +133,7 @@ def _pairs(
     """Pairs about real names and about invented ones, of which none has a word of a name that is measured on."""
     avoiding = [replace(one, invented=[name for name in one.invented if name.name in nowhere]) for one in trained]
     drawing = HonestPairs(avoiding, plain, config.validation_share, rng)
-    pairs = drawing.draw(config.preferences)
+    pairs = drawing.draw(config.preferences, config.unknown_share)
     kinds = Counter(str(row["kind"]) for row in pairs)
     if config.preferences and len(kinds) < 2:
         run.notes.append(

@@ -45,7 +45,9 @@ class HonestyConfig(StageConfig):
         default=0.25, gt=0, lt=1, description="Share of the wordings (and, without `held_out`, of the names) held out."
     )
     conversations: int = Field(default=3000, ge=2, description="Conversations to learn from.")
-    unknown_share: float = Field(default=0.5, gt=0, lt=1, description="Share of them about invented names.")
+    unknown_share: float = Field(
+        default=0.5, gt=0, lt=1, description="Share of them, and of the pairs, about invented names."
+    )
     familiar: int = Field(
         default=2000,
         ge=0,
@@ -54,7 +56,7 @@ class HonestyConfig(StageConfig):
     preferences: int = Field(
         default=1000,
         ge=0,
-        description="Pairs of replies, half of each: “I don't know” before what is made up; what is known before that.",
+        description="Pairs of replies: “I don't know” before what is made up, what is known before “I don't know”.",
     )
     validation_share: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the names whose pairs are for validation."
