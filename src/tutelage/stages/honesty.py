@@ -130,15 +130,20 @@ def _pairs(
     rng: random.Random,
     run: StageRun,
 ) -> list[dict[str, Any]]:
-    """Pairs about real names and about invented ones, of which none has a word of a name that is measured on."""
-    avoiding = [replace(one, invented=[name for name in one.invented if name.name in nowhere]) for one in trained]
+    """Pairs about real names and about invented ones; of those none has a word of a real name that is measured on."""
+    allowed = frozenset(nowhere)
+    avoiding = [replace(one, invented=[name for name in one.invented if name.name in allowed]) for one in trained]
     drawing = HonestPairs(avoiding, plain, config.validation_share, rng)
     pairs = drawing.draw(config.preferences, config.unknown_share)
     kinds = Counter(str(row["kind"]) for row in pairs)
-    if config.preferences and len(kinds) < 2:
+    if config.preferences and not pairs:
         run.notes.append(
-            "the pairs are all of one kind: no reply to a question about a real name, in a wording with several names, "
-            "could be told of an invented one; do not train on them alone"
+            "there are no pairs: no wording with several names has a reply about a real one; set preferences: 0"
+        )
+    elif config.preferences and not kinds["unknown"]:
+        run.notes.append(
+            "the pairs are all about real names: no reply about one could be told of an invented name, or there are "
+            "too few; do not train on them alone"
         )
     run.metrics |= {f"preferences/{kind}": count for kind, count in sorted(kinds.items())}
     return pairs
