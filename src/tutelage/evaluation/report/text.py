@@ -24,6 +24,10 @@ SHARES = (
     "answered",
     "manner",
     "noted",
+    "right_tool",
+    "right_arguments",
+    "right_steps",
+    "valid_calls",
 )
 MEASURES = {
     "accuracy": "right answers",

@@ -126,9 +126,12 @@ def claim_parts(verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str,
 
 
 def _part(name: str, verdicts: Sequence[Verdict], models: Sequence[str]) -> dict[str, Any]:
-    """The claims by model, with columns for the models of which they say something, and the claims about stages."""
-    named = {label for verdict in verdicts if verdict.task is not None for label in verdict.cells}
-    shown = [model for model in models if model in named]
+    """The claims by model, with columns for the models of which they say something, and the claims about stages.
+
+    Models that other reports measured stand behind those of this one.
+    """
+    named = dict.fromkeys(label for verdict in verdicts if verdict.task is not None for label in verdict.cells)
+    shown = [*(model for model in models if model in named), *(label for label in named if label not in models)]
     by_model = [_claim(verdict, shown) for verdict in verdicts if verdict.task is not None]
     by_stage = [_claim(verdict, list(verdict.cells)) for verdict in verdicts if verdict.task is None]
     for row, above in zip(by_stage[1:], by_stage, strict=False):
