@@ -79,7 +79,7 @@ def test_a_set_that_comes_twice_in_an_epoch_is_a_file_with_every_row_twice(tmp_p
     assert losses[1] != pytest.approx(losses[0], rel=1e-3)
     watching = trained([many], {"many": 3}, watched=0.25)
     assert watching.metrics["num_conversations"] == 3 * 12  # what is set aside is not learnt, however often it comes
-    with pytest.raises(ValueError, match="passes: 'fw' is not among `conversations`; did you mean few"):
+    with pytest.raises(ValueError, match="passes: 'fw' is not among `conversations`: write one of few, many"):
         SFTConfig(model="", conversations=["few", "many"], passes={"fw": 2})
 
 

@@ -19,7 +19,6 @@ from tutelage.run.artifacts import (
     TokensInput,
 )
 from tutelage.run.config import StageConfig
-from tutelage.run.words import did_you_mean
 from tutelage.sources.atlas.settings import STYLES, AtlasSettings, Style
 from tutelage.stages.alignment.settings import DPOConfig as DPOConfig
 from tutelage.stages.alignment.settings import GRPOConfig as GRPOConfig
@@ -234,7 +233,7 @@ class SFTConfig(FineTuneConfig):
         sets = [self.conversations] if isinstance(self.conversations, str) else self.conversations
         for name in self.passes:
             if name not in sets:
-                raise ValueError(f"passes: {name!r} is not among `conversations`; {did_you_mean(name, sets)}")
+                raise ValueError(f"passes: {name!r} is not among `conversations`: write one of {', '.join(sets)}")
         return self
 
 
