@@ -350,9 +350,8 @@ def test_claims_stand_under_the_headings_of_their_parts_with_the_models_that_the
         ("Memory", 0, 1),
     ]
     assert [part["models"] for part in shown["parts"]] == [["a", "b"], ["b", "c"]]
-    brought_in = claim_parts(
-        judge(claims, rows, []), ["b"]
-    )  # what another report measured of other models is shown, too
+    # what another report measured of other models is shown, too
+    brought_in = claim_parts(judge(claims, rows, []), ["b"])
     assert [part["models"] for part in brought_in["parts"]] == [["b", "a"], ["b", "c"]]
     assert [len(row["cells"]) for row in brought_in["parts"][0]["by_model"]] == [2, 2]
     assert [row["claim"] for row in shown["parts"][0]["by_model"]] == ["It calculates", "… more or less"]

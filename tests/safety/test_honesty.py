@@ -128,7 +128,7 @@ def test_pairs_prefer_owning_to_an_invented_name_and_answering_about_a_real_one(
     assert not occurring(held, [text for row in pairs for text in (row["chosen"], row["rejected"])])
 
 
-def test_pairs_about_a_name_are_all_for_validation_or_none(written: Path) -> None:
+def test_pairs_of_one_question_are_all_for_validation_or_none(written: Path) -> None:
     splits: dict[str, set[str]] = {}
     for row in read_jsonl(written / "preferences" / "preferences.jsonl"):
         splits.setdefault(row["prompt"][0]["content"], set()).add(row["split"])
