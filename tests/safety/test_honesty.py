@@ -152,7 +152,7 @@ def test_what_is_true_of_a_name_is_told_of_another(reply: str, name: str, told: 
 
 def test_shares_of_pairs_are_those_asked_for(tmp_path: Path) -> None:
     given = (PROMPTS, ArtifactType.PROMPTS, "prompts.jsonl")
-    run = run_of(tmp_path / "a", *given, preferences=40, unknown_share=0.25)
+    run = run_of(tmp_path / "a", *given, preferences=40, preferences_unknown_share=0.25)
     assert (run.metrics["preferences/unknown"], run.metrics["preferences/known"]) == (10, 30)
     assert run_of(tmp_path / "b", *given, preferences=0).metrics["preferences"] == 0
 

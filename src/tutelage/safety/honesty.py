@@ -93,15 +93,19 @@ def invent(
     found: Sequence[Family], texts: Iterable[str], count: int, recombined_share: float, rng: random.Random
 ) -> int:
     """Give every family its invented names, together about `count`, by how many real ones it has; how many names were
-    dropped because a text has them.
+    dropped because a text has them. A name is of one family alone, so that what is measured in it was not learnt in
+    another.
     """
     total = sum(len(family.names) for family in found)
     for family in found:
         wanted = max(4, round(count * len(family.names) / total))
         family.invented = Inventor(family.names, recombined_share, rng).names(wanted)
     there = occurring((one.name for family in found for one in family.invented), texts)
+    taken: set[str] = set()
     for family in found:
-        family.invented = [one for one in family.invented if one.name not in there]
+        free = [one for one in family.invented if one.name not in there and one.name.casefold() not in taken]
+        taken.update(one.name.casefold() for one in free)
+        family.invented = free
     return len(there)
 
 

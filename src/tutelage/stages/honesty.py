@@ -134,7 +134,7 @@ def _pairs(
     allowed = frozenset(nowhere)
     avoiding = [replace(one, invented=[name for name in one.invented if name.name in allowed]) for one in trained]
     drawing = HonestPairs(avoiding, plain, config.validation_share, rng)
-    pairs = drawing.draw(config.preferences, config.unknown_share)
+    pairs = drawing.draw(config.preferences, config.preferences_unknown_share)
     kinds = Counter(str(row["kind"]) for row in pairs)
     if config.preferences and not pairs:
         run.notes.append(

@@ -13,6 +13,8 @@ from tutelage.tools.calls import ToolCall
 from tutelage.tools.toolbox import calculator
 
 HELD_OUT_SHARE = 0.1  # of all sums, by their numbers
+ONE_SHARE = 0.5  # of the conversations with a calculator: one operation …
+STEPS_SHARE = 0.3  # … two in a row, which take longest to learn; the others are two at once
 _WORDS = {"+": "plus", "-": "minus", "*": "times"}
 _ONE = (
     "[What is|How much is|What does one get for] {s}?",
@@ -81,10 +83,10 @@ def conversations(count: int, digits: int, unaided_share: float, seed: int) -> I
         shape = rng.random()
         if shape < unaided_share:
             yield conversation(question_of(first, rng), [], _answer(rng, first.result), [], "unaided")
-        elif shape < unaided_share + (1 - unaided_share) * 0.6:
+        elif shape < unaided_share + (1 - unaided_share) * ONE_SHARE:
             rounds = [([_call(first.expression)], [first.result])]
             yield conversation(question_of(first, rng), rounds, _answer(rng, first.result), offered, "calculator")
-        elif shape < unaided_share + (1 - unaided_share) * 0.8:
+        elif shape < unaided_share + (1 - unaided_share) * (ONE_SHARE + STEPS_SHARE):
             yield _chain(rng, first, draw(rng, digits, held_out=False), offered)
         else:
             yield _pair(rng, first, draw(rng, digits, held_out=False), offered)

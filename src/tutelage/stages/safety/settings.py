@@ -46,7 +46,7 @@ class HonestyConfig(StageConfig):
     )
     conversations: int = Field(default=3000, ge=2, description="Conversations to learn from.")
     unknown_share: float = Field(
-        default=0.5, gt=0, lt=1, description="Share of them, and of the pairs, about invented names."
+        default=0.5, gt=0, lt=1, description="Share of them about invented names."
     )
     familiar: int = Field(
         default=2000,
@@ -57,6 +57,12 @@ class HonestyConfig(StageConfig):
         default=1000,
         ge=0,
         description="Pairs of replies: “I don't know” before what is made up, what is known before “I don't know”.",
+    )
+    preferences_unknown_share: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="Share of the pairs about invented names: more is owned to, and less is answered, with a larger one.",
     )
     validation_share: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the names whose pairs are for validation."
