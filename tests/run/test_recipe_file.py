@@ -190,3 +190,25 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.booleans())
 def test_numbers_survive_an_override(value: float) -> None:
     assert parse_yaml(str(value).lower(), "t").value == value
+
+
+TWINS = "seed: {seed}\nstages:\n  raw: {{stage: gather}}\n  twin: {{stage: gather, seed: {named}}}\n"
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_stage_can_have_the_seed_of_another_whatever_the_recipes(seed: int) -> None:
+    recipe = read(TWINS.format(seed=seed, named="raw"))
+    assert recipe.stage_seed("twin") == recipe.stage_seed("raw") == read(recipe.to_yaml()).stage_seed("twin")
+    assert read(TWINS.format(seed=seed, named="raw"), "raw.seed=3").stage_seed("twin") == 3
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("rew", "toy.yaml:4: stages.twin.seed: expected a whole number or the name of a stage; did you mean raw?"),
+        ("twin", "toy.yaml:4: stages.twin.seed: twin has its seed from twin: name that stage"),
+        ("[1]", "toy.yaml:4: stages.twin.seed: expected a whole number or text, got a list"),
+    ],
+)
+def test_a_seed_that_is_of_no_stage_is_refused(named: str, said: str) -> None:
+    assert said in refusal(TWINS.format(seed=0, named=named))

@@ -23,7 +23,7 @@ class StageConfig(Strict):
     """
 
     stage: str
-    seed: int | None = None  # None: derived from the recipe's seed and the stage's name
+    seed: int | str | None = None  # None: derived from the recipe's seed and the stage's name; a stage's name: its seed
 
 
 def expanded(path: str) -> Path:

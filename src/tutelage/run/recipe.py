@@ -58,7 +58,7 @@ class Recipe:
     def stage_seed(self, stage: str) -> int:
         """The stage's own seed, or one derived from the recipe's seed and the stage's name."""
         own = self.stages[stage].seed
-        if own is not None:
+        if isinstance(own, int):
             return own
         text = f"{self.seed}/{stage}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") & 0x7FFFFFFF
@@ -90,7 +90,7 @@ def read_recipe(text: str, name: str, specs: Specs, overrides: Sequence[str] = (
     value.setdefault("name", Path(name).stem)
     for override in overrides:
         _apply(value, origins, override)
-    recipe = _check(value, name, specs, origins)
+    recipe = _with_named_seeds(_check(value, name, specs, origins))
     return replace(recipe, stages=needed(recipe.stages, own))
 
 
@@ -157,6 +157,28 @@ def _check(value: dict[str, Any], source: str, specs: Specs, origins: dict[KeyPa
         source=source,
         origins=origins,
     )
+
+
+def _with_named_seeds(recipe: Recipe) -> Recipe:
+    """With the seed of stage NAME in place of every `seed: NAME`: what is drawn alike stays so, whatever the recipe's
+    seed. Raises RecipeError where there is no such stage.
+    """
+    stages = dict(recipe.stages)
+    problems: list[tuple[KeyPath, str]] = []
+    for name, config in recipe.stages.items():
+        if not isinstance(named := config.seed, str):
+            continue
+        if named not in recipe.stages:
+            sentence = f"expected a whole number or the name of a stage; {did_you_mean(named, list(stages))}"
+            problems.append((("stages", name, "seed"), sentence))
+        elif isinstance(recipe.stages[named].seed, str):
+            sentence = f"{named} has its seed from {recipe.stages[named].seed}: name that stage"
+            problems.append((("stages", name, "seed"), sentence))
+        else:
+            stages[name] = config.model_copy(update={"seed": recipe.stage_seed(named)})
+    if problems:
+        raise _refusal(problems, recipe.source, recipe.origins)
+    return replace(recipe, stages=stages)
 
 
 def _stage(name: str, raw: Any, specs: Specs, problems: list[tuple[KeyPath, str]]) -> StageConfig | None:
