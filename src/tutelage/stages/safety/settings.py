@@ -45,9 +45,7 @@ class HonestyConfig(StageConfig):
         default=0.25, gt=0, lt=1, description="Share of the wordings (and, without `held_out`, of the names) held out."
     )
     conversations: int = Field(default=3000, ge=2, description="Conversations to learn from.")
-    unknown_share: float = Field(
-        default=0.5, gt=0, lt=1, description="Share of them about invented names."
-    )
+    unknown_share: float = Field(default=0.5, gt=0, lt=1, description="Share of them about invented names.")
     familiar: int = Field(
         default=2000,
         ge=0,
@@ -62,7 +60,7 @@ class HonestyConfig(StageConfig):
         default=0.5,
         gt=0,
         lt=1,
-        description="Share of the pairs about invented names: more is owned to, and less is answered, with a larger one.",
+        description="Share of the pairs about invented names; a larger one owns to more and answers less.",
     )
     validation_share: float = Field(
         default=0.1, ge=0, lt=1, description="Share of the names whose pairs are for validation."
