@@ -255,6 +255,15 @@ def test_families_hold_a_wording_of_each_question_out() -> None:
     assert not any("young" in before for before, _ in capital[0].options)
 
 
+def test_a_name_is_invented_for_one_family_alone() -> None:
+    real = sorted({fact.entity for fact in FACTS if fact.relation == "city"})
+    twins = [made.Family(real, {}), made.Family(real, {})]
+    made.invent(twins, [], 400, 0.5, random.Random(0))
+    first, second = ({one.name.casefold() for one in family.invented} for family in twins)
+    assert len(first) == 200 > len(second) > 0
+    assert not first & second
+
+
 def test_risk_area_of_perfect_and_reversed_confidence() -> None:
     right = np.array([True, True, False, False])
     away = np.zeros(4, dtype=bool)
