@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tutelage.errors import DataError
 from tutelage.memory import dialogues, drill, items
 from tutelage.memory.drawing import Drawing
-from tutelage.memory.facts import draw_value, tables
+from tutelage.memory.facts import Fact, draw_value, tables
 from tutelage.memory.file import read_notes, write_notes
 from tutelage.memory.notes import NOTHING, REQUEST, as_reply, notes_of, opening, with_notes
 from tutelage.sources.practice.words import Words, made_up, never_learnt
@@ -80,6 +80,24 @@ def test_all_that_is_told_in_a_session_is_written_down(seed: int, most: int) -> 
         assert note == f"The user's {fact.of} is {fact.value}."
 
 
+def test_what_was_corrected_in_a_session_is_written_down_as_it_is_now() -> None:
+    said_so = re.compile(r"our (.+?) is ([^.]+)\.")
+    corrected = 0
+    for seed in range(100):
+        telling = dialogues.Telling(random.Random(seed), TALK, WORDS)
+        telling.session(5)
+        heard: dict[str, list[str]] = {}
+        for message in telling.messages[:-2]:
+            found = said_so.search(message["content"]) if message["role"] == "assistant" else None
+            if found and found[2] not in heard.setdefault(found[1], []):
+                heard[found[1]].append(found[2])
+        notes = notes_of(telling.messages[-1]["content"])
+        for of, values in heard.items():
+            assert [value for value in values if f"The user's {of} is {value}." in notes] == values[-1:]
+            corrected += len(values) > 1
+    assert corrected > 20
+
+
 def test_many_notes_are_as_usual_as_few() -> None:
     ends = [row["messages"][-2:] for row in learnt(600, 5)]
     counts = [len(notes_of(notes["content"])) for asked, notes in ends if asked["content"] == REQUEST]
@@ -113,6 +131,16 @@ def test_no_value_no_wording_and_no_talk_of_an_item_is_ever_learnt() -> None:
             if asked["answer"] and asked["answer"][0].isupper() and " " not in asked["answer"]:
                 assert asked["answer"] not in words, row
     assert not {said for said, _ in TALK} & {said for said, _ in HELD_TALK}
+
+
+@pytest.mark.parametrize("field", ["asked", "forget"])
+def test_no_way_to_expand_a_wording_is_a_held_out_one(field: str) -> None:
+    rng = random.Random(0)
+    fact = Fact("town", "Oslo")
+    learnt, held = ({fact.said(name, rng) for _ in range(2000)} for name in (field, f"{field}_held_out"))
+    assert len(learnt) > 15
+    assert len(held) == 2
+    assert not learnt & held
 
 
 def test_every_item_has_another_value_that_a_parrot_would_repeat() -> None:

@@ -238,6 +238,21 @@ def test_conversations_alone_are_enough_and_the_seed_decides(tmp_path: Path) -> 
         assert one == same != other
 
 
+@pytest.mark.parametrize("more", [{"seed": 1}, {"invented": 300}, {"preferences": 60, "unknown_share": 0.9}])
+def test_what_one_run_holds_out_no_other_one_learns(tmp_path: Path, written: Path, more: dict[str, Any]) -> None:
+    other = make(tmp_path, PROMPTS, ArtifactType.PROMPTS, "prompts.jsonl", **more)
+    items = [row for row in read_jsonl(written / "tasks" / "tasks.jsonl") if row["task"] == "unknown"]
+    talks = {user(row) for row in read_jsonl(other / "conversations" / "conversations.jsonl")}
+    pairs = read_jsonl(other / "preferences" / "preferences.jsonl")
+    learnt = "\n".join([*talks, *(row["prompt"][-1]["content"] for row in pairs)])
+    assert len(items) > 50
+    assert not any(user(row) in learnt for row in items)
+    long = re.compile(r"[A-Z][\w']+(?: (?:of |the |and )*[A-Z][\w']+)+")  # names of one word can be part of others
+    names = {name for row in items for name in long.findall(user(row))}
+    assert len(names) > 10
+    assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", learnt)]
+
+
 def test_questions_without_a_common_wording_are_refused(tmp_path: Path) -> None:
     rows = [row | {"kind": "fact"} for row in PROMPTS[:1]]
     with pytest.raises(DataError, match="no wording was used with 4 names"):
@@ -247,7 +262,7 @@ def test_questions_without_a_common_wording_are_refused(tmp_path: Path) -> None:
 def test_families_hold_a_wording_of_each_question_out() -> None:
     rarity: Counter[str] = Counter()
     asked = [one for one in read_asked(PROMPTS, rarity, ["fact"]) if one is not None]
-    found = made.families(asked, 4, 0.25, random.Random(0))
+    found = made.families(asked, 4, 0.25)
     capital = [family for family in found if any("capital" in before + after for before, after in family.learnt)]
     assert len(capital) == 1
     assert any("capital" in before + after for before, after in capital[0].held)

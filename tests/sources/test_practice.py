@@ -19,7 +19,7 @@ from tutelage.sources.practice import arithmetic, functions
 from tutelage.sources.practice.annotated import annotated_conversation
 from tutelage.sources.practice.rows import is_held_out
 from tutelage.sources.practice.seal_tools import SealTools
-from tutelage.sources.practice.words import Words
+from tutelage.sources.practice.words import Words, never_learnt
 from tutelage.sources.rows import ProblemLog, RowRefused
 from tutelage.tools.calculator import calculate
 from tutelage.tools.calls import ToolCall, call_of
@@ -65,16 +65,18 @@ def test_sums_are_calculated_and_the_answer_is_the_last_result(seed: int) -> Non
 
 def test_held_out_sums_are_in_no_conversation_and_their_answers_are_right() -> None:
     rows = list(arithmetic.conversations(3000, digits=2, unaided_share=0.3, seed=0))
-    first = {calls_of(row)[0].arguments["expression"] for row in rows if "tools" in row}
+    learnt = {call.arguments["expression"] for row in rows for call in calls_of(row)}
     items = [item for item in arithmetic.items(300, digits=2, seed=0) if item["task"] == "tool_arithmetic"]
     asked = {call["arguments"]["expression"] for item in items for call in item["meta"]["calls"]}
     assert len(asked) > 200
-    assert len(first) > 1000
-    assert not asked & first
+    assert len(learnt) > 1000
+    assert not asked & learnt
+    assert not any(is_held_out(expression, arithmetic.HELD_OUT_SHARE) for expression in learnt)
     assert all(item["answer"] == calculate(item["meta"]["calls"][0]["arguments"]["expression"]) for item in items)
     kinds = Counter(tag for row in rows for tag in row["tags"])
     assert set(kinds) == {"unaided", "calculator", "steps", "parallel"}
     assert 0.25 < kinds["unaided"] / len(rows) < 0.35
+    assert 0.27 < kinds["steps"] / (len(rows) - kinds["unaided"]) < 0.33
 
 
 @given(seed=st.integers(0, 1000))
@@ -87,6 +89,15 @@ def test_functions_are_called_as_they_are_defined_with_what_was_said(seed: int) 
         assert len({tool.name for tool in offered(row)}) == len(offered(row)) <= 4
         if row["tags"] == ["no_tool"]:
             assert calls_of(row) == []
+
+
+def test_values_held_out_are_in_no_call() -> None:
+    """What memory and personas are measured on is copied in no call either."""
+    rows = functions.conversations(1500, most_others=3, words=Words([]), seed=3)
+    values = {str(value) for row in rows for call in calls_of(row) for value in call.arguments.values()}
+    days = set(functions.tables()["values"]["day"])
+    assert len(values) > 100
+    assert not [value for value in values - days if not value.isdigit() and never_learnt(value)]
 
 
 def test_things_held_out_are_in_no_conversation() -> None:

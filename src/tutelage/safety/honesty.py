@@ -18,6 +18,7 @@ from typing import Any
 from tutelage.safety.asked import Asked
 from tutelage.safety.invented import Invented, Inventor, occurring
 from tutelage.sources.atlas.grammar import mend_articles
+from tutelage.sources.practice.rows import row_hash
 
 Row = dict[str, Any]
 Wording = tuple[str, str]
@@ -45,10 +46,11 @@ class Family:
     invented: list[Invented] = field(default_factory=list)
 
 
-def families(asked: Sequence[Asked], min_names: int, held_out_share: float, rng: random.Random) -> list[Family]:
+def families(asked: Sequence[Asked], min_names: int, held_out_share: float) -> list[Family]:
     """The wordings that at least `min_names` names were put into, by the names that they share.
 
-    Of the wordings that ask the same (the same answers for the same names) at least one is held out, if there are two.
+    Of the wordings that ask the same (the same answers for the same names) at least one is held out, if there are two:
+    the same ones at every seed.
     """
     names: dict[Wording, set[str]] = {}
     answers: dict[Wording, set[tuple[str, str]]] = {}
@@ -67,7 +69,7 @@ def families(asked: Sequence[Asked], min_names: int, held_out_share: float, rng:
             {wording: tuple(sorted(options[wording])) for wording in group},
         )
         for same in _joined({wording: answers.get(wording, set()) or {("", "")} for wording in group}, 0):
-            order = rng.sample(same, len(same))
+            order = sorted(same, key=row_hash)
             count = 0 if len(same) < 2 else max(1, round(held_out_share * len(same)))
             family.held += order[:count]
             family.learnt += order[count:]
@@ -92,16 +94,16 @@ def _joined(groups: Mapping[Wording, set[Any]], share: float) -> list[list[Wordi
 def invent(
     found: Sequence[Family], texts: Iterable[str], count: int, recombined_share: float, rng: random.Random
 ) -> int:
-    """Give every family its invented names, together about `count`, by how many real ones it has; how many names were
-    dropped because a text has them. A name is of one family alone, so that what is measured in it was not learnt in
-    another.
+    """Give every family its invented names, together about `count`, by how many real ones it has.
+
+    A name is of one family alone. Returns how many names were dropped because a text has them.
     """
     total = sum(len(family.names) for family in found)
     for family in found:
         wanted = max(4, round(count * len(family.names) / total))
         family.invented = Inventor(family.names, recombined_share, rng).names(wanted)
     there = occurring((one.name for family in found for one in family.invented), texts)
-    taken: set[str] = set()
+    taken: set[str] = set()  # what is measured in one family is not to be learnt in another
     for family in found:
         free = [one for one in family.invented if one.name not in there and one.name.casefold() not in taken]
         taken.update(one.name.casefold() for one in free)

@@ -17,6 +17,7 @@ from tutelage.safety.asked import WORD, Asked, read_asked
 from tutelage.safety.familiar import familiar_conversations, familiar_names, without_words_of
 from tutelage.safety.honest_pairs import HonestPairs
 from tutelage.safety.honesty import Family
+from tutelage.sources.practice.rows import is_held_out
 from tutelage.sources.store import read_documents, read_jsonl, write_jsonl
 from tutelage.stages.configs import HonestyConfig
 
@@ -37,8 +38,8 @@ def run(config: HonestyConfig, inputs: Inputs, run: StageRun) -> None:
     given = [artifact for field, artifact in inputs.items() if field.partition(".")[0] == "questions"]
     asked = _read(given, rarity, config, run)
     other = _read([inputs["held_out"]], rarity, config, None) if "held_out" in inputs else []
-    learnt, known = _parted(asked, other, config.held_out_share, rng)
-    found = honesty.families([*learnt, *known], config.min_names, config.held_out_share, rng)
+    learnt, known = _parted(asked, other, config.held_out_share)
+    found = honesty.families([*learnt, *known], config.min_names, config.held_out_share)
     if not found:
         raise DataError(f"{given[0].name}: no wording was used with {config.min_names} names", hint=MAKE_OTHERS)
     told = (text for one in [*asked, *other] for text in (one.question, one.reply))
@@ -60,11 +61,11 @@ def _read(
 
 
 def _parted(
-    asked: Sequence[Asked], other: Sequence[Asked], share: float, rng: random.Random
+    asked: Sequence[Asked], other: Sequence[Asked], share: float
 ) -> tuple[list[Asked], list[Asked]]:
     """What is learnt, and what is measured on: about other names."""
-    names = sorted({one.name.casefold() for one in asked})
-    held = set() if other else set(rng.sample(names, round(share * len(names))))
+    names = {one.name.casefold() for one in asked}
+    held = set() if other else {name for name in names if is_held_out(name, share)}
     learnt = [one for one in asked if one.name.casefold() not in held]
     taught = {one.name.casefold() for one in learnt}
     return learnt, [one for one in (other or asked) if one.name.casefold() not in taught]
@@ -150,7 +151,10 @@ def _pairs(
 
 
 def _halves(found: Sequence[Family], share: float) -> tuple[list[Family], list[Family]]:
-    """The families with the invented names to measure on, and with those to learn from."""
-    counts = [max(1, round(share * len(family.invented))) for family in found]
-    measured = [replace(family, invented=family.invented[:n]) for family, n in zip(found, counts, strict=True)]
-    return measured, [replace(family, invented=family.invented[n:]) for family, n in zip(found, counts, strict=True)]
+    """The families with the invented names to measure on, and with those to learn from: the same at every seed."""
+
+    def half(family: Family, held_out: bool) -> Family:
+        names = [one for one in family.invented if is_held_out(one.name.casefold(), share) == held_out]
+        return replace(family, invented=names)
+
+    return [half(family, True) for family in found], [half(family, False) for family in found]

@@ -87,7 +87,7 @@ def conversations(count: int, digits: int, unaided_share: float, seed: int) -> I
             rounds = [([_call(first.expression)], [first.result])]
             yield conversation(question_of(first, rng), rounds, _answer(rng, first.result), offered, "calculator")
         elif shape < unaided_share + (1 - unaided_share) * (ONE_SHARE + STEPS_SHARE):
-            yield _chain(rng, first, draw(rng, digits, held_out=False), offered)
+            yield _chain(rng, first, digits, offered)
         else:
             yield _pair(rng, first, draw(rng, digits, held_out=False), offered)
 
@@ -100,7 +100,10 @@ def _answer(rng: random.Random, result: str) -> str:
     return rng.choice(_ANSWERS).replace("{r}", result)
 
 
-def _chain(rng: random.Random, first: Sum, second: Sum, offered: list[dict[str, Any]]) -> Row:
+def _chain(rng: random.Random, first: Sum, digits: int, offered: list[dict[str, Any]]) -> Row:
+    second = draw(rng, digits, held_out=False)
+    while Sum(int(first.result), second.sign, second.b).held_out:  # what is calculated there is a sum like any other
+        second = draw(rng, digits, held_out=False)
     question, later = _chain_of(rng, first, second)
     rounds = [([_call(first.expression)], [first.result]), ([_call(later)], [calculate(later)])]
     return conversation(question, rounds, _answer(rng, calculate(later)), offered, "steps")

@@ -18,7 +18,7 @@ from typing import Any
 
 from tutelage.sources.atlas.grammar import expand
 from tutelage.sources.practice.rows import Row, conversation, is_held_out, item, row_hash
-from tutelage.sources.practice.words import Words
+from tutelage.sources.practice.words import Words, never_learnt
 from tutelage.tools.calls import ToolCall
 
 HELD_OUT_SHARE = 0.25  # of the things
@@ -62,7 +62,7 @@ class Practised:
         return {"type": "function", "function": function}
 
     def use(self, rng: random.Random, words: Words | None = None) -> tuple[str, ToolCall, str, str]:
-        """What somebody asks, the call that it needs, a result, and the answer; half of the values are `words`."""
+        """What somebody asks, the call that it needs, a result, and the answer; to learn from, half of the values are `words`."""
         entry = tables()["verbs"][self.verb]
         values = {slot: _value(slot, kind, rng, words) for slot, kind in entry["takes"].items()}
         context = {"o": self.thing, **{slot: str(value) for slot, value in values.items()}}
@@ -77,7 +77,14 @@ def _value(slot: str, kind: str, rng: random.Random, words: Words | None) -> Any
         return rng.randint(2, 999)
     if words is not None and slot not in _KNOWN_SLOTS and rng.random() < 0.5:
         return words.draw(rng)
-    return rng.choice(tables()["values"][slot])
+    return rng.choice(tables()["values"][slot] if words is None else _learnt_values(slot))
+
+
+@cache
+def _learnt_values(slot: str) -> list[Any]:
+    """The values of the table that may be learnt: the others are held out of memory and personas too."""
+    values = tables()["values"][slot]
+    return values if slot in _KNOWN_SLOTS else [value for value in values if not never_learnt(str(value))]
 
 
 def practised(verb: str, thing: str) -> Practised:
