@@ -200,13 +200,18 @@ def test_a_stage_can_have_the_seed_of_another_whatever_the_recipes(seed: int) ->
     recipe = read(TWINS.format(seed=seed, named="raw"))
     assert recipe.stage_seed("twin") == recipe.stage_seed("raw") == read(recipe.to_yaml()).stage_seed("twin")
     assert read(TWINS.format(seed=seed, named="raw"), "raw.seed=3").stage_seed("twin") == 3
+    assert read(TWINS.format(seed=seed, named=5), "twin.seed=raw").stage_seed("twin") == recipe.stage_seed("raw")
+    assert "other has its seed from raw: name that stage" in refusal(
+        TWINS.format(seed=seed, named="other") + "  other: {stage: gather, seed: raw}\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("rew", "toy.yaml:4: stages.twin.seed: expected a whole number or the name of a stage; did you mean raw?"),
-        ("twin", "toy.yaml:4: stages.twin.seed: twin has its seed from twin: name that stage"),
+        ("rew", "stages.twin.seed: expected a whole number or the name of a stage, got 'rew'; did you mean raw?"),
+        ("twin", "toy.yaml:4: stages.twin.seed: twin cannot have its seed from itself: write a whole number, or leave"),
+        ("true", "toy.yaml:4: stages.twin.seed: expected a number, got true"),
         ("[1]", "toy.yaml:4: stages.twin.seed: expected a whole number or text, got a list"),
     ],
 )

@@ -17,7 +17,7 @@ MAX_WORDS = 24  # of small talk, both sides
 HELD_OUT_TALK = 0.1
 NOTED_BEFORE, NOTED_AFTER = 0.25, 0.4  # shares of the chats that begin with notes, or end by writing some
 SESSIONS = 0.2  # share of the conversations in which things are told to be written down; the others are chats
-CORRECTED = 0.3  # share of a session's exchanges between two things told
+CORRECTED = 0.3  # share of a session's exchanges beside what is told
 ASKED_AT_LAST = 0.5  # not always, or "nothing yet" would be told from notes by what was said last, not by what is known
 _UNFIT = {"harmful", "curt", "rambling"}  # tags of conversations that are no small talk
 _EVENTS = {"tell": 0.24, "talk": 0.24, "ask": 0.24, "unknown": 0.11, "correct": 0.09, "forget": 0.08}
@@ -55,7 +55,7 @@ class Telling:
         return [fact.said("note", self.rng) for fact in self.known.values()]
 
     def session(self, most: int) -> None:
-        """Two things or more told, with talk or corrections between them, and notes of what counts at the end."""
+        """Two things or more told, with talk or corrections between them, and notes of what is true by then."""
         for _ in range(self.rng.randint(2, most)):
             self.add("tell")
             for _ in range(self.rng.randint(0, 1)):

@@ -1,4 +1,6 @@
-"""Held-out items: values, wordings of questions and small talk that were never learnt.
+"""Held-out items: values, wordings of questions and small talk that no conversation about memory has.
+
+The small talk is the user's side of the conversations given: whoever learns from those as well has seen it there.
 
 The turns of an item are the user's alone: the model under evaluation gives every reply. `meta.asked` are questions,
 each put by itself at the end; `answer` "" means that it cannot be known. What must not be known is asked together with

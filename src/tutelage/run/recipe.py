@@ -16,7 +16,7 @@ from tutelage.errors import RecipeError
 from tutelage.run.config import StageConfig, Strict
 from tutelage.run.include import needed, read_text, whole
 from tutelage.run.stage import StageSpec
-from tutelage.run.words import describe, did_you_mean, dotted, explain
+from tutelage.run.words import describe, did_you_mean, dotted, explain, real_path
 from tutelage.run.yaml_text import KeyPath, parse_yaml
 
 Specs = Mapping[str, StageSpec]
@@ -58,7 +58,8 @@ class Recipe:
     def stage_seed(self, stage: str) -> int:
         """The stage's own seed, or one derived from the recipe's seed and the stage's name."""
         own = self.stages[stage].seed
-        if isinstance(own, int):
+        assert not isinstance(own, str), "a name is put in place by `read_recipe`"
+        if own is not None:
             return own
         text = f"{self.seed}/{stage}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") & 0x7FFFFFFF
@@ -168,17 +169,25 @@ def _with_named_seeds(recipe: Recipe) -> Recipe:
     for name, config in recipe.stages.items():
         if not isinstance(named := config.seed, str):
             continue
-        if named not in recipe.stages:
-            sentence = f"expected a whole number or the name of a stage; {did_you_mean(named, list(stages))}"
-            problems.append((("stages", name, "seed"), sentence))
-        elif isinstance(recipe.stages[named].seed, str):
-            sentence = f"{named} has its seed from {recipe.stages[named].seed}: name that stage"
+        if sentence := _no_seed(recipe, name, named):
             problems.append((("stages", name, "seed"), sentence))
         else:
             stages[name] = config.model_copy(update={"seed": recipe.stage_seed(named)})
     if problems:
         raise _refusal(problems, recipe.source, recipe.origins)
     return replace(recipe, stages=stages)
+
+
+def _no_seed(recipe: Recipe, name: str, named: str) -> str:
+    """Why stage `name` cannot have the seed of stage `named`; nothing if it can."""
+    if named == name:
+        return f"{name} cannot have its seed from itself: write a whole number, or leave the key out"
+    if named not in recipe.stages:
+        others = [other for other in recipe.stages if other != name]
+        return f"expected a whole number or the name of a stage, got {named!r}; {did_you_mean(named, others)}"
+    if isinstance(given := recipe.stages[named].seed, str):
+        return f"{named} has its seed from {given}: name that stage"
+    return ""
 
 
 def _stage(name: str, raw: Any, specs: Specs, problems: list[tuple[KeyPath, str]]) -> StageConfig | None:
@@ -218,7 +227,7 @@ def _validate(
         model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            below = tuple(part for part in item["loc"])
+            below = real_path(item["loc"], item["type"], value)
             if isinstance(item["input"], bool) and item["type"] in ("int_type", "float_type"):
                 problems.append(((*path, *below), f"expected a number, got {describe(item['input'])}"))
     return checked if len(problems) == before else None

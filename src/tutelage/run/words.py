@@ -63,7 +63,7 @@ def explain(error: ValidationError, model: type[BaseModel], value: Any) -> list[
     """All problems of one validation as (key path below the model, sentence), branches of a union put together."""
     found: dict[KeyPath, list[str]] = {}
     for item in error.errors(include_url=False):
-        path = _real_path(item["loc"], item["type"], value)
+        path = real_path(item["loc"], item["type"], value)
         found.setdefault(path, []).append(_sentence(dict(item), model, path))
     return [(path, _join(sentences)) for path, sentences in found.items()]
 
@@ -76,7 +76,7 @@ def _join(sentences: list[str]) -> str:
     return "; ".join(unique)
 
 
-def _real_path(location: tuple[int | str, ...], kind: str, value: Any) -> KeyPath:
+def real_path(location: tuple[int | str, ...], kind: str, value: Any) -> KeyPath:
     """Drop the names that pydantic puts in for the branches of a union: they are not in the file."""
     path: list[int | str] = []
     for index, part in enumerate(location):

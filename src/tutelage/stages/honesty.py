@@ -60,9 +60,7 @@ def _read(
     return [one for one in found if one is not None]
 
 
-def _parted(
-    asked: Sequence[Asked], other: Sequence[Asked], share: float
-) -> tuple[list[Asked], list[Asked]]:
+def _parted(asked: Sequence[Asked], other: Sequence[Asked], share: float) -> tuple[list[Asked], list[Asked]]:
     """What is learnt, and what is measured on: about other names."""
     names = {one.name.casefold() for one in asked}
     held = set() if other else {name for name in names if is_held_out(name, share)}
