@@ -14,6 +14,7 @@ from tutelage.run.artifacts import (
     ModelInput,
     PreferencesInput,
     PromptsInput,
+    SpokenInput,
     TasksInput,
     TokenizerInput,
     TokensInput,
@@ -208,7 +209,9 @@ class SFTConfig(FineTuneConfig):
 
     stage: Literal["sft"] = "sft"
     model: ModelInput = Field(description="The model to start from.")
-    conversations: ConversationsInput | list[ConversationsInput] = Field(description="What to learn from.")
+    conversations: SpokenInput | list[SpokenInput] = Field(
+        description="What to learn from: conversations, or replies that a model drew, of which those that ended count."
+    )
     passes: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default={},
         description="Times that a set of `conversations` comes in an epoch, by its name, for example "

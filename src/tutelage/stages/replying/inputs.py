@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tutelage.errors import DataError
+from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import Inputs
 from tutelage.sources.practice.words import Words
 from tutelage.sources.store import read_documents, read_jsonl
@@ -22,7 +24,25 @@ def conversations_of(inputs: Inputs, passes: Mapping[str, int] | None = None) ->
     sets = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
     for artifact in sets:
         times = (passes or {}).get(artifact.name, 1)
-        yield from (row | {"passes": times} for row in read_jsonl(artifact.path / "conversations.jsonl"))
+        drawn = artifact.type is ArtifactType.COMPLETIONS
+        rows = ended_replies(artifact) if drawn else read_jsonl(artifact.path / "conversations.jsonl")
+        yield from (row | {"passes": times} for row in rows)
+
+
+def ended_replies(artifact: Artifact) -> Iterator[dict[str, Any]]:
+    """Prompts with the replies that a model drew, as conversations: those of the replies that ended.
+
+    DataError where tools were called: what they were is not written down.
+    """
+    for row in read_jsonl(artifact.path / "completions.jsonl"):
+        if "turns" in row:
+            raise DataError(
+                f"{artifact.name}: reply {row['id']} was drawn with tools, whose definitions it has not",
+                hint="sample without `tools`, or learn calls from a stage `tools`",
+            )
+        if row["finish_reason"] == "stop":
+            reply = {"role": "assistant", "content": row["completion"]}
+            yield {"id": row["id"], "messages": [*row["prompt"], reply]}
 
 
 def words_of(inputs: Inputs) -> Words:
