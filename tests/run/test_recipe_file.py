@@ -204,6 +204,9 @@ def test_a_stage_can_have_the_seed_of_another_whatever_the_recipes(seed: int) ->
     assert "other has its seed from raw: name that stage" in refusal(
         TWINS.format(seed=seed, named="other") + "  other: {stage: gather, seed: raw}\n"
     )
+    assert "twin.seed: other has its seed from twin: write a whole number" in refusal(
+        TWINS.format(seed=seed, named="other") + "  other: {stage: gather, seed: twin}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,17 @@ def test_pairs_of_one_question_are_all_for_validation_or_none(written: Path) -> 
     for row in read_jsonl(written / "preferences" / "preferences.jsonl"):
         splits.setdefault(row["prompt"][0]["content"], set()).add(row["split"])
     assert all(len(found) == 1 for found in splits.values())
-    assert 0.02 < sum(found == {"validation"} for found in splits.values()) / len(splits) < 0.25
+
+
+@pytest.mark.parametrize("with_tasks", [True, False])
+def test_pairs_of_both_kinds_are_for_validation(tmp_path: Path, with_tasks: bool) -> None:
+    folder = make(
+        tmp_path, PROMPTS, ArtifactType.PROMPTS, "prompts.jsonl", with_tasks=with_tasks, preferences=600, invented=2000
+    )
+    rows = list(read_jsonl(folder / "preferences" / "preferences.jsonl"))
+    for kind in ("unknown", "known"):
+        splits = [row["split"] for row in rows if row["kind"] == kind]
+        assert 0.02 < splits.count("validation") / len(splits) < 0.25, kind
 
 
 @pytest.mark.parametrize(
@@ -268,6 +278,14 @@ def test_families_hold_a_wording_of_each_question_out() -> None:
     assert any("capital" in before + after for before, after in capital[0].held)
     assert any("currency" in before for before, _ in capital[0].options)
     assert not any("young" in before for before, _ in capital[0].options)
+
+
+def test_wordings_held_out_of_all_questions_are_not_learnt_from_fewer() -> None:
+    asked = [one for one in read_asked(PROMPTS, Counter(), ["fact"]) if one is not None]
+    held = {wording for family in made.families(asked, 4, 0.25) for wording in family.held}
+    fewer = {wording for family in made.families(asked[: len(asked) * 3 // 4], 4, 0.25) for wording in family.learnt}
+    assert len(held) > 5
+    assert len(held & fewer) <= len(held) // 10  # where one is held out lest there be none
 
 
 def test_a_name_is_invented_for_one_family_alone() -> None:

@@ -76,7 +76,9 @@ def test_held_out_sums_are_in_no_conversation_and_their_answers_are_right() -> N
     kinds = Counter(tag for row in rows for tag in row["tags"])
     assert set(kinds) == {"unaided", "calculator", "steps", "parallel"}
     assert 0.25 < kinds["unaided"] / len(rows) < 0.35
-    assert 0.27 < kinds["steps"] / (len(rows) - kinds["unaided"]) < 0.33
+    steps = [calls_of(row)[1].arguments["expression"] for row in rows if row["tags"] == ["steps"]]
+    assert 0.27 < len(steps) / (len(rows) - kinds["unaided"]) < 0.33
+    assert {expression.split()[-2] for expression in steps} == set("+-*")
 
 
 @given(seed=st.integers(0, 1000))

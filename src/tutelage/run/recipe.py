@@ -186,7 +186,8 @@ def _no_seed(recipe: Recipe, name: str, named: str) -> str:
         others = [other for other in recipe.stages if other != name]
         return f"expected a whole number or the name of a stage, got {named!r}; {did_you_mean(named, others)}"
     if isinstance(given := recipe.stages[named].seed, str):
-        return f"{named} has its seed from {given}: name that stage"
+        chained = given == name or given not in recipe.stages or isinstance(recipe.stages[given].seed, str)
+        return f"{named} has its seed from {given}: {'write a whole number' if chained else 'name that stage'}"
     return ""
 
 

@@ -71,7 +71,7 @@ class HonestPairs:
             kind=kind,
             annotator="honesty",
             reason="owns to what nobody wrote" if kind == "unknown" else "answers what it knows",
-            validation=is_held_out(name.casefold(), self.validation_share),
+            validation=is_held_out(f"validation/{name.casefold()}", self.validation_share),
         )
 
 

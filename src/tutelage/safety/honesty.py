@@ -18,7 +18,7 @@ from typing import Any
 from tutelage.safety.asked import Asked
 from tutelage.safety.invented import Invented, Inventor, occurring
 from tutelage.sources.atlas.grammar import mend_articles
-from tutelage.sources.practice.rows import row_hash
+from tutelage.sources.practice.rows import is_held_out, row_hash
 
 Row = dict[str, Any]
 Wording = tuple[str, str]
@@ -49,8 +49,8 @@ class Family:
 def families(asked: Sequence[Asked], min_names: int, held_out_share: float) -> list[Family]:
     """The wordings that at least `min_names` names were put into, by the names that they share.
 
-    Of the wordings that ask the same (the same answers for the same names) at least one is held out, if there are two:
-    the same ones at every seed.
+    Of the wordings that ask the same (the same answers for the same names) at least one is held out, if there are two;
+    which ones does not depend on a seed.
     """
     names: dict[Wording, set[str]] = {}
     answers: dict[Wording, set[tuple[str, str]]] = {}
@@ -70,9 +70,9 @@ def families(asked: Sequence[Asked], min_names: int, held_out_share: float) -> l
         )
         for same in _joined({wording: answers.get(wording, set()) or {("", "")} for wording in group}, 0):
             order = sorted(same, key=row_hash)
-            count = 0 if len(same) < 2 else max(1, round(held_out_share * len(same)))
-            family.held += order[:count]
-            family.learnt += order[count:]
+            held = [one for one in order[1:] if is_held_out(repr(one), held_out_share)] or order[1:2]
+            family.held += held
+            family.learnt += [one for one in order if one not in held]
         found.append(family)
     return found
 

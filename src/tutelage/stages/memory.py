@@ -1,4 +1,4 @@
-"""memory: conversations in which a user is to be remembered, and items about which nothing was learnt."""
+"""memory: conversations in which a user is to be remembered, and items of other values and wordings."""
 
 from __future__ import annotations
 

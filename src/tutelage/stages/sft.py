@@ -34,7 +34,7 @@ def run(config: SFTConfig, inputs: Inputs, run: StageRun) -> None:
     dtype = run_dtype(config.precision, run, world)
     model, tokenizer = open_trainable(inputs["model"], dtype, config.lora, run.seed)
     context = lengthen(model, config.context, run.notes)
-    rendered = render_set(tokenizer, conversations_of(inputs, config.passes), context)
+    rendered = render_set(tokenizer, conversations_of(inputs, config.passes, run.notes), context)
     run.notes.extend(rendered.notes(context))
     counted = list(zip(rendered.rows, rendered.passes, strict=True))
     learnt, watched = split(counted, config.validation_share, run.seed)

@@ -1,4 +1,4 @@
-"""tools: conversations in which tools are called, to learn from, and items that nothing was learnt about."""
+"""tools: conversations in which tools are called, to learn from, and items of which none is in them."""
 
 from __future__ import annotations
 

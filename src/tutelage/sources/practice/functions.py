@@ -64,7 +64,7 @@ class Practised:
     def use(self, rng: random.Random, words: Words | None = None) -> tuple[str, ToolCall, str, str]:
         """What somebody asks, the call that it needs, a result, and the answer.
 
-        With `words` it is to be learnt from: half of the values are such words, none is a held-out one.
+        With `words` it is to be learnt from: half of the values are such words, and no name is a held-out one.
         """
         entry = tables()["verbs"][self.verb]
         values = {slot: _value(slot, kind, rng, words) for slot, kind in entry["takes"].items()}

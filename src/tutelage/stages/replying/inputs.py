@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,32 +18,48 @@ from tutelage.tools.toolbox import Toolbox
 LEAST = 3  # times that a word must occur in a text: rarer ones are mostly errors
 
 
-def conversations_of(inputs: Inputs, passes: Mapping[str, int] | None = None) -> Iterator[dict[str, Any]]:
+def conversations_of(
+    inputs: Inputs, passes: Mapping[str, int] | None = None, notes: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of all `conversations` inputs, one artifact after the other, each with its `passes`: those of its
-    artifact's name, else 1.
+    artifact's name, else 1. `notes` tells of replies left out.
     """
     sets = [artifact for field, artifact in inputs.items() if field.split(".")[0] == "conversations"]
     for artifact in sets:
         times = (passes or {}).get(artifact.name, 1)
         drawn = artifact.type is ArtifactType.COMPLETIONS
-        rows = ended_replies(artifact) if drawn else read_jsonl(artifact.path / "conversations.jsonl")
+        rows = ended_replies(artifact, notes) if drawn else read_jsonl(artifact.path / "conversations.jsonl")
         yield from (row | {"passes": times} for row in rows)
 
 
-def ended_replies(artifact: Artifact) -> Iterator[dict[str, Any]]:
-    """Prompts with the replies that a model drew, as conversations: those of the replies that ended.
+def ended_replies(artifact: Artifact, notes: list[str] | None = None) -> list[dict[str, Any]]:
+    """Prompts with the replies that a model drew, as conversations: of the replies that ended and say something.
 
-    DataError where tools were called: what they were is not written down.
+    DataError if there are none, or where they were drawn with tools: the definitions of these are not written down.
     """
+    found: list[dict[str, Any]] = []
+    reasons: Counter[str] = Counter()
     for row in read_jsonl(artifact.path / "completions.jsonl"):
         if "turns" in row:
             raise DataError(
                 f"{artifact.name}: reply {row['id']} was drawn with tools, whose definitions it has not",
                 hint="sample without `tools`, or learn calls from a stage `tools`",
             )
-        if row["finish_reason"] == "stop":
+        reasons[str(row["finish_reason"])] += 1
+        if row["finish_reason"] == "stop" and row["completion"].strip():
             reply = {"role": "assistant", "content": row["completion"]}
-            yield {"id": row["id"], "messages": [*row["prompt"], reply]}
+            found.append({"id": row["id"], "messages": [*row["prompt"], reply]})
+    if not found:
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
+        raise DataError(
+            f"{artifact.name}: of {reasons.total()} replies none ended and says something (finish_reason: {told})",
+            hint="raise max_tokens of the stage that draws them",
+        )
+    if notes is not None and len(found) < reasons.total():
+        notes.append(
+            f"{artifact.name}: {reasons.total() - len(found)} replies are empty or did not end, and are left out"
+        )
+    return found
 
 
 def words_of(inputs: Inputs) -> Words:

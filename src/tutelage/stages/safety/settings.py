@@ -42,7 +42,10 @@ class HonestyConfig(StageConfig):
         description="Of rows that state a kind or have tags, use those of these; of all kinds if null.",
     )
     held_out_share: float = Field(
-        default=0.25, gt=0, lt=1, description="Share of the wordings (and, without `held_out`, of the names) held out."
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="Share of invented names and wordings (and, without `held_out`, of real names) held out, by hash.",
     )
     conversations: int = Field(default=3000, ge=2, description="Conversations to learn from.")
     unknown_share: float = Field(default=0.5, gt=0, lt=1, description="Share of them about invented names.")
