@@ -104,7 +104,7 @@ def _write(
         raise DataError(
             f"{run.name}: {len(rows)} conversations, {counts['unknown']} items on invented names and "
             f"{counts['known']} on real ones: none of them may be nought",
-            hint=f"{MAKE_OTHERS}; items on real names need an answer that is stated, and a name is held out by its hash: "
+            hint=f"{MAKE_OTHERS}; items on real names need an answer that is stated. A name is held out by its hash: "
             "of few names there may be none, so raise invented or held_out_share",
         )
     pairs = _pairs(config, trained, plain, nowhere, rng, run)
