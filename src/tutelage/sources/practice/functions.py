@@ -85,9 +85,11 @@ def _value(slot: str, kind: str, rng: random.Random, words: Words | None) -> Any
 
 @cache
 def _learnt_values(slot: str) -> list[Any]:
-    """The values of the table that may be learnt: the others are held out of memory and personas too."""
+    """The values of the table that may be learnt: others, or a word of them, are held out of memory and personas."""
     values = tables()["values"][slot]
-    return values if slot in _KNOWN_SLOTS else [value for value in values if not never_learnt(str(value))]
+    if slot in _KNOWN_SLOTS:
+        return values
+    return [value for value in values if not any(map(never_learnt, [value, *value.split()]))]
 
 
 def practised(verb: str, thing: str) -> Practised:

@@ -53,7 +53,7 @@ def ended_replies(artifact: Artifact, notes: list[str] | None = None) -> list[di
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
         raise DataError(
             f"{artifact.name}: of {reasons.total()} replies none ended and says something (finish_reason: {told})",
-            hint="raise max_tokens of the stage that draws them",
+            hint="a reply has ended if its finish_reason is stop: raise max_tokens of the stage that draws them",
         )
     if notes is not None and len(found) < reasons.total():
         notes.append(
