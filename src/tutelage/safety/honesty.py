@@ -69,7 +69,7 @@ def families(asked: Sequence[Asked], min_names: int, held_out_share: float) -> l
             {wording: tuple(sorted(options[wording])) for wording in group},
         )
         for same in _joined({wording: answers.get(wording, set()) or {("", "")} for wording in group}, 0):
-            order = sorted(same, key=row_hash)
+            order = sorted(same, key=row_hash)  # the first is always learnt, the second held out if no other one is
             held = [one for one in order[1:] if is_held_out(repr(one), held_out_share)] or order[1:2]
             family.held += held
             family.learnt += [one for one in order if one not in held]
