@@ -84,9 +84,9 @@ def _value(slot: str, kind: str, rng: random.Random, words: Words | None) -> Any
 
 
 @cache
-def _learnt_values(slot: str) -> list[Any]:
+def _learnt_values(slot: str) -> list[str]:
     """The values of the table that may be learnt: others, or a word of them, are held out of memory and personas."""
-    values = tables()["values"][slot]
+    values: list[str] = tables()["values"][slot]
     if slot in _KNOWN_SLOTS:
         return values
     return [value for value in values if not any(map(never_learnt, [value, *value.split()]))]
