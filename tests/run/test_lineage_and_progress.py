@@ -76,8 +76,22 @@ def test_a_log_gets_a_line_when_time_has_passed() -> None:
     stream = io.StringIO()
     with Terminal(Console(file=stream, width=120), line_every=0).progress("base", 4) as bar:
         bar.advance()
-    assert "  · base  1/4" in stream.getvalue().splitlines()[0]
-    assert " left" in stream.getvalue().splitlines()[0]
+        bar.advance()
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "  · base  1/4"  # no rate is known yet
+    assert lines[1].startswith("  · base  2/4  ")
+    assert lines[1].endswith(" left")
+
+
+def test_what_an_earlier_attempt_did_is_not_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("tutelage.run.progress.time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    with Terminal(Console(file=stream, width=120), line_every=10).progress("base", 440) as bar:
+        bar.advance(320)  # resumed
+        clock[0] += 10
+        bar.advance(5)
+    assert stream.getvalue().splitlines()[0] == "  · base  325/440  0.5/s  3:50 left"
 
 
 def test_two_bars_share_a_terminal() -> None:

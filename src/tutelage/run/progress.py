@@ -123,7 +123,10 @@ class _Bar:
 
 
 class _Lines:
-    """At most one line every `line_every` seconds, and one at the end."""
+    """At most one line every `line_every` seconds, and one at the end.
+
+    The rate is that after the first advance, as on a terminal: the first may be what an earlier attempt did.
+    """
 
     def __init__(self, terminal: Terminal, label: str, total: float | None) -> None:
         self.terminal = terminal
@@ -132,23 +135,32 @@ class _Lines:
         self.done = 0.0
         self.shown: dict[str, str | float] = {}
         self.began = self.printed = time.monotonic()
+        self.first: tuple[float, float] | None = None  # when, and how much was done by then
 
     def advance(self, amount: float = 1, **shown: str | float) -> None:
         self.done += amount
         self.shown.update(shown)
         now = time.monotonic()
+        self.first = self.first or (now, self.done)
         if now - self.printed >= self.terminal.line_every:
             self.printed = now
             self.show()
 
     def show(self) -> None:
-        seconds = max(time.monotonic() - self.began, 1e-9)
-        rate = self.done / seconds
-        parts = [f"{self.done:,.0f}" + (f"/{self.total:,.0f}" if self.total else ""), _format_rate(rate)]
+        parts = [f"{self.done:,.0f}" + (f"/{self.total:,.0f}" if self.total else "")]
+        rate = self._rate()
+        if rate:
+            parts.append(_format_rate(rate))
         if self.total and 0 < self.done < self.total:
-            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+            parts += [f"{format_seconds((self.total - self.done) / rate)} left"] if rate else []
         else:
-            parts.append(format_seconds(seconds))
+            parts.append(format_seconds(time.monotonic() - self.began))
         if self.shown:
             parts.append(_format_shown(self.shown))
         self.terminal.say(f"  · {self.label}  " + "  ".join(parts))
+
+    def _rate(self) -> float:
+        """0 where it cannot be known yet."""
+        if self.first is None or self.done == self.first[1]:
+            return 0.0
+        return (self.done - self.first[1]) / max(time.monotonic() - self.first[0], 1e-9)
