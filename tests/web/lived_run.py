@@ -37,6 +37,7 @@ stages:
   pairs: {{stage: preferences, path: PLACE/pairs.jsonl}}
   instruct: {{stage: sft, model: base, conversations: chats, replay: tokens, replay_rows: 2, context: 256,
              conversations_a_step: 4, {TRAIN}}}
+  said: {{stage: sample, model: instruct, prompts: atlas.prompts, limit: 4, num_replies: 2, max_tokens: 4}}
   results: {{stage: evaluate, models: {{base: base, instruct: instruct}}, tasks: atlas.tasks, tokens: tokens,
             max_tokens: 2}}
   report: {{stage: report, results: results}}

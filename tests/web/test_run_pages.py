@@ -44,6 +44,7 @@ PAGES = (
     "/data/rows?stage=instruct&source=replay",
     "/data/rows?stage=base",
     "/data/rows?stage=pairs&row=2",
+    "/data/rows?stage=said&row=3",
     "/completions",
     "/completions/one?id=chatcmpl-00",
     "/report",
@@ -144,6 +145,19 @@ def test_the_lifecycle_leads_through_the_lineage_by_keys(browser: Any, place: st
         page.wait_for_url("**stage=own")
         page.click("text=Curation decisions")
         page.wait_for_url("**/data/curation*")
+
+
+def test_a_reply_that_a_model_drew_is_shown_with_its_prompt_and_why_nobody_learns_from_it(
+    browser: Any, place: str, lived: Path
+) -> None:
+    drawn = [json.loads(line) for line in (lived / "said" / "completions.jsonl").read_text().splitlines()]
+    with window(browser, place) as page:
+        for number, row in enumerate(drawn, start=1):
+            page.goto(f"/data/rows?stage=said&row={number}")
+            shown = page.locator("main").inner_text()
+            assert "Replies from said" in shown
+            assert row["prompt"][-1]["content"].split()[0] in shown
+            assert ("did not end" in shown) == (row["finish_reason"] != "stop" or not row["completion"].strip())
 
 
 def test_a_stage_shows_its_curves_claims_settings_and_resources(browser: Any, place: str, lived: Path) -> None:

@@ -37,6 +37,17 @@ class Completion:
         return [index >= self.num_prompt and own for index, own in enumerate(written)]
 
 
+def has_ended(row: Mapping[str, Any]) -> bool:
+    """Whether a reply that a model drew came to its end and says something: only such replies are learnt from."""
+    return row["finish_reason"] == "stop" and bool(row["completion"].strip())
+
+
+def as_conversation(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt and the reply that a model drew, as a row of Conversations; with its calls, where it made any."""
+    said = row.get("turns") or [{"role": "assistant", "content": row["completion"]}]
+    return {"id": row["id"], "messages": [*row["prompt"], *said]}
+
+
 def prompt_ids(tokenizer: TextTokenizer, messages: Messages, tools: Messages | None = None) -> list[int]:
     """Token ids of a conversation, with the tools that may be called, up to where the assistant's next reply begins."""
     return render(tokenizer, messages, tools, add_generation_prompt=True).ids

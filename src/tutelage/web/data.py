@@ -65,6 +65,7 @@ def data(request: Request, run: str = "") -> Response:
 
 _TYPES = {
     ArtifactType.CONVERSATIONS: "conversations",
+    ArtifactType.COMPLETIONS: "replies",
     ArtifactType.PREFERENCES: "pairs",
     ArtifactType.TOKENS: "tokens",
 }
@@ -215,5 +216,5 @@ def rows(request: Request, stage: str, source: str = "", row: int = 1, run: str 
         total=total, strips=strips, tokens=tokens, trained=trained, share=percent(trained / max(tokens, 1)),
         link=f"/data/rows?{asked}", type=_TYPES[chosen.artifact.type], origin=chosen.artifact.name,
         packed=chosen.artifact.type == ArtifactType.TOKENS and bool(chosen.context),
-        dropped=why_dropped(chosen, strips),
+        dropped=why_dropped(chosen, row - 1, strips),
     )  # fmt: skip

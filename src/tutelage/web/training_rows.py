@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.completions import completion_of
+from tutelage.data.completions import as_conversation, completion_of, has_ended
 from tutelage.data.shards import TokenShard
 from tutelage.data.streams import ContinuousRows, PretrainRows
 from tutelage.data.template import render
@@ -22,6 +22,7 @@ from tutelage.web.surveyed import Surveyed
 
 FILES = {
     ArtifactType.CONVERSATIONS: "conversations.jsonl",
+    ArtifactType.COMPLETIONS: "completions.jsonl",
     ArtifactType.PREFERENCES: "preferences.jsonl",
     ArtifactType.TOKENS: "train.bin",
 }
@@ -118,14 +119,18 @@ def read_row(source: Source, number: int) -> list[Strip]:
     if source.artifact.type == ArtifactType.TOKENS:
         return list(_tokens(source, tokenizer, number))
     row = _line(source, number)
-    if source.artifact.type == ArtifactType.CONVERSATIONS:
+    if source.artifact.type == ArtifactType.COMPLETIONS:
+        row = as_conversation(row)
+    if source.artifact.type != ArtifactType.PREFERENCES:
         rendered = render(tokenizer, row["messages"], row.get("tools"))
         return [Strip(f"conversation {row.get('id', number)}", _texts(tokenizer, rendered.ids, kinds(rendered)))]
     return [_side(tokenizer, row, side) for side in ("chosen", "rejected") if row.get(side) is not None]
 
 
-def why_dropped(source: Source, strips: Sequence[Strip]) -> str:
-    """Why training leaves a row out, or "": sequences are never cut, and what teaches nothing is not laid."""
+def why_dropped(source: Source, number: int, strips: Sequence[Strip]) -> str:
+    """Why training leaves row `number` out, or "": sequences are never cut, and what teaches nothing is not laid."""
+    if source.artifact.type == ArtifactType.COMPLETIONS and not has_ended(_line(source, number)):
+        return "Left out in training: the reply says nothing, or did not end."
     longest = max((len(strip.tokens) for strip in strips), default=0)
     if source.context and longest > source.context:
         return f"Left out in training: {longest} tokens are more than the context of {source.context}."

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tutelage.data.completions import as_conversation, has_ended
 from tutelage.errors import DataError
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import Inputs
@@ -46,9 +47,8 @@ def ended_replies(artifact: Artifact, notes: list[str] | None = None) -> list[di
                 hint="sample without `tools`, or learn calls from a stage `tools`",
             )
         reasons[str(row["finish_reason"])] += 1
-        if row["finish_reason"] == "stop" and row["completion"].strip():
-            reply = {"role": "assistant", "content": row["completion"]}
-            found.append({"id": row["id"], "messages": [*row["prompt"], reply]})
+        if has_ended(row):
+            found.append(as_conversation(row))
     if not found:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
         raise DataError(
