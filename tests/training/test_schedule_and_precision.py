@@ -56,11 +56,17 @@ def test_rates_are_set_from_the_base_rates_each_time() -> None:
     assert [group["lr"] for opt in optimizers for group in opt.param_groups] == [0.1, 0.1, 0.5]
 
 
+def test_every_dtype_is_measured_at_least_once() -> None:
+    rates = precision.gigaflops(precision.DTYPES, seconds=0)
+    assert set(rates) == set(precision.DTYPES)
+    assert min(rates.values()) > 0
+
+
 def test_the_measured_dtype_is_kept_for_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = {torch.float32: 10.0, torch.bfloat16: 14.0}
-    monkeypatch.setattr(precision, "_gigaflops", lambda dtype: rates[dtype])
+    rates = {"float32": 10.0, "bfloat16": 14.0}
+    monkeypatch.setattr(precision, "gigaflops", lambda dtypes, seconds: {name: rates[name] for name in dtypes})
     assert compute_dtype("auto", tmp_path) == torch.bfloat16
-    rates[torch.float32] = 100.0
+    rates["float32"] = 100.0
     assert compute_dtype("auto", tmp_path) == torch.bfloat16  # a resumed run must compute as it did before
     assert json.loads((tmp_path / "precision.json").read_text())["chosen"] == "bfloat16"
     (tmp_path / "precision.json").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ def compute_dtype(precision: Precision, run_folder: Path) -> torch.dtype:
         return DTYPES[precision]
     path = run_folder / "precision.json"
     if not path.exists():
-        rates = {name: _gigaflops(dtype) for name, dtype in DTYPES.items()}
+        rates = gigaflops(DTYPES, seconds=1)
         faster = rates["bfloat16"] > 1.3 * rates["float32"]
         beside = path.with_suffix(".tmp")
         beside.write_text(json.dumps({"chosen": "bfloat16" if faster else "float32", "gflops": rates}) + "\n")
@@ -31,13 +32,18 @@ def compute_dtype(precision: Precision, run_folder: Path) -> torch.dtype:
     return DTYPES[json.loads(path.read_text(encoding="utf-8"))["chosen"]]
 
 
-def _gigaflops(dtype: torch.dtype) -> float:
-    """The best of several products of the size that training has."""
+def gigaflops(dtypes: Mapping[str, torch.dtype], seconds: float) -> dict[str, float]:
+    """The best of many products of the size that training has, for each dtype.
+
+    They take turns until `seconds` are over: what else the machine does for a moment slows none of them alone.
+    """
     N, K, M = 4096, 192, 512
-    x, weight = torch.ones(N, K, dtype=dtype), torch.ones(M, K, dtype=dtype)
-    best = float("inf")
-    for _ in range(12):
-        began = time.perf_counter()
-        torch.nn.functional.linear(x, weight)
-        best = min(best, time.perf_counter() - began)
-    return round(2 * N * K * M / best / 1e9, 1)
+    factors = {name: (torch.ones(N, K, dtype=dtype), torch.ones(M, K, dtype=dtype)) for name, dtype in dtypes.items()}
+    best = dict.fromkeys(dtypes, float("inf"))
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or float("inf") in best.values():
+        for name, (x, weight) in factors.items():
+            began = time.perf_counter()
+            torch.nn.functional.linear(x, weight)
+            best[name] = min(best[name], time.perf_counter() - began)
+    return {name: round(2 * N * K * M / took / 1e9, 1) for name, took in best.items()}

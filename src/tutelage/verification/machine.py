@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -84,12 +83,14 @@ def _load() -> Seen:
 def _speed() -> Iterator[Seen]:
     import torch
 
+    from tutelage.training.precision import gigaflops
+
     before = torch.get_num_threads()
     rates: dict[int, float] = {}
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            rates[threads] = _gigaflops()
+            rates[threads] = gigaflops({"float32": torch.float32}, seconds=0.5)["float32"]
     finally:
         torch.set_num_threads(before)
     gain = rates[2] / rates[1]
@@ -109,20 +110,6 @@ def _speed() -> Iterator[Seen]:
     yield Seen(
         "threads", "note", f"{before} by default", "a run keeps its number; TUTELAGE_THREADS sets it for new runs"
     )
-
-
-def _gigaflops(seconds: float = 0.5) -> float:
-    """The best of several products as training has them."""
-    import torch
-
-    N, K, M = 4096, 192, 512
-    x, weight = torch.ones(N, K), torch.ones(M, K)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        torch.nn.functional.linear(x, weight)
-        best = min(best, time.perf_counter() - began)
-    return 2 * N * K * M / best / 1e9
 
 
 def _precision() -> Seen:
