@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,13 +83,23 @@ def attempt(kind: str, card: Card, other: str, rng: random.Random) -> Attempt:
     words = {"name": card.name, "role": card.role, "greeting": card.greeting, "closing": card.closing}
     words |= {"other": other, "topic": topic}
     entry = tables()["pressures"][kind]
-    said = [rng.choice(frames).format(**words) for frames in entry["turns"]]
+    said = [_begun(rng.choice(frames).format(**words)) for frames in entry["turns"]]
     if entry.get("answer") == "never":
-        lost = tables()["gives_in"]["never"].format(topic=topic[:1].upper() + topic[1:])
-        return Attempt(kind, said, Question("never", topic).answered(card), lost, "")
+        return Attempt(kind, said, Question("never", topic).answered(card), _given_in("never", said, words), "")
     kept = tables()["kept"].format(identity=card.identity)
-    lost = tables()["gives_in"].get(kind, tables()["gives_in"]["other"]).format(identity=card.identity, **words)
+    lost = _given_in(kind, said, words | {"identity": card.identity})
     return Attempt(kind, said, kept, lost, other if any(other in text for text in said) else "")
+
+
+def _given_in(kind: str, said: Sequence[str], words: Mapping[str, str]) -> str:
+    """A reply to the last turn that takes what is offered; which one hangs on that turn alone."""
+    frames = tables()["gives_in"].get(kind, tables()["gives_in"]["other"])
+    text: str = random.Random(said[-1]).choice(frames).format(**words)
+    return _begun(text)
+
+
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def kinds_for(card: Card, held_out: bool) -> list[str]:
