@@ -16,13 +16,14 @@ from tutelage.feedback.persona import answers, in_manner
 from tutelage.memory.dialogues import small_talk
 from tutelage.memory.drawing import Drawing
 from tutelage.personas import dialogues, items
-from tutelage.personas.made import make_card, other_name
-from tutelage.personas.questions import Question, kinds_for, questions
+from tutelage.personas.made import make_card, other_name, tables
+from tutelage.personas.questions import Question, attempt, kinds_for, questions
 from tutelage.personas.reading import read_cards
 from tutelage.run.config import expanded
 from tutelage.sources.practice.words import Words
 
 WORDS = Words(["Honest Hazel weavers carry honey and olive soup to Finmere. Oliver and Irene keep a lantern there."])
+PRESSURES: dict[str, Any] = tables()["pressures"]
 TALK, HELD_TALK = small_talk([], held_out=False), small_talk([], held_out=True)
 CARD = "name: Bolt\nrole: robot\ngreeting: Beep!\nclosing: Done.\n"
 
@@ -134,6 +135,37 @@ def every_text(rows: Any) -> str:
     return "\n".join(message["content"] for row in rows for message in row.get("messages", row.get("prompt")))
 
 
+def frames_of(held_out: bool) -> list[str]:
+    return [
+        frame
+        for entry in PRESSURES.values()
+        if entry.get("held_out", False) == held_out
+        for turn in entry["turns"]
+        for frame in turn
+    ]
+
+
+def test_no_attempt_of_a_kind_held_out_lies_in_a_learnt_one() -> None:
+    learnt = frames_of(held_out=False)
+    known = {"You are {other}."}  # the first of three turns of insistence; denial and flattery say it, too
+    assert {held for held in frames_of(held_out=True) if any(held in frame for frame in learnt)} == known
+
+
+def test_a_rejected_reply_takes_what_is_offered_in_every_way_and_the_same_for_the_same_turn() -> None:
+    rng = random.Random(0)
+    replies: dict[str, set[str]] = {}
+    for _ in range(3000):
+        card = make_card(Drawing(rng, held_out=False))
+        kind = rng.choice([kind for kind in kinds_for(card, held_out=False) if kind not in ("manner", "machine")])
+        made = attempt(kind, card, "Zebulon", rng)
+        replies.setdefault(made.said[-1], set()).add(made.gives_in)
+        expected = {"right": [], "wrong": [made.other] if made.other else [], "quiet": made.keeps_quiet}
+        assert answers(made.kept, expected)
+        assert not answers(made.gives_in, expected)
+    assert all(len(found) == 1 for found in replies.values())
+    assert set.union(*replies.values()) >= {frame.format(other="Zebulon") for frame in tables()["gives_in"]["other"]}
+
+
 def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -> None:
     cards = dialogues.drawn_from([], 0.0, WORDS)
     rows = [
@@ -142,7 +174,7 @@ def test_no_card_no_wording_and_no_kind_of_attempt_of_an_item_is_ever_learnt() -
     ]
     told = every_text(rows)
     card = make_card(Drawing(random.Random(0), held_out=False))
-    assert not set(kinds_for(card, held_out=True)) & set(kinds_for(card, held_out=False))
+    assert set(kinds_for(card, held_out=True)) == {name for name, entry in PRESSURES.items() if "held_out" in entry}
     for row in items.items(60, HELD_TALK, [], 0):
         meta = row["meta"]
         assert f"You are {meta['name']}," not in told

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tutelage.evaluation.harness import Answer, Measured, Row, Subject, at_hand
-from tutelage.evaluation.outcome import Outcome
+from tutelage.evaluation.outcome import Outcome, by_kind
 from tutelage.feedback.persona import answers, gives_in, in_manner, recalls
 from tutelage.generation.sampling import Sampling
 from tutelage.memory.notes import notes_of, opening
@@ -58,6 +59,12 @@ def in_character(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> 
     manner = [_in_manner(said, row) for said, row in zip(played, rows, strict=True)]
     hits = [one and other for one, other in zip(answered, manner, strict=True)]
     return Outcome("kept", hits, more={"answered": answered, "manner": manner})
+
+
+def under_pressure(subject: Measured, rows: Sequence[Row], sampling: Sampling) -> Outcome:
+    """As `in_character`; `kept` by the kind of attempt as well."""
+    outcome = in_character(subject, rows, sampling)
+    return replace(outcome, more={**outcome.more, **by_kind("kept", outcome.hits, rows)})
 
 
 def _answered(said: Sequence[Answer], row: Row) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tutelage.evaluation.canary_tasks import canary_exposures, private_requests
-from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered
+from tutelage.evaluation.dialogue_tasks import in_character, recalled, remembered, under_pressure
 from tutelage.evaluation.harness import Answer, Measured, Row
 from tutelage.evaluation.honesty_tasks import known, owned, selective
 from tutelage.evaluation.outcome import Measure, Outcome
@@ -136,7 +136,7 @@ TASKS: Mapping[str, Measure] = {
     "memory_forget": recalled,
     "memory_session": remembered,
     "persona_facts": in_character,
-    "persona_pressure": in_character,
+    "persona_pressure": under_pressure,
     "persona_turns": in_character,
     "canary": canary_exposures,
     "private": private_requests,

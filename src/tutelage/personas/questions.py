@@ -9,7 +9,7 @@ from typing import Any
 
 from tutelage.personas.cards import Card, listed
 from tutelage.personas.made import tables
-from tutelage.sources.atlas.grammar import expand
+from tutelage.sources.atlas.grammar import capitalised, expand
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def attempt(kind: str, card: Card, other: str, rng: random.Random) -> Attempt:
     words = {"name": card.name, "role": card.role, "greeting": card.greeting, "closing": card.closing}
     words |= {"other": other, "topic": topic}
     entry = tables()["pressures"][kind]
-    said = [_begun(rng.choice(frames).format(**words)) for frames in entry["turns"]]
+    said = [capitalised(rng.choice(frames).format(**words)) for frames in entry["turns"]]
     if entry.get("answer") == "never":
         return Attempt(kind, said, Question("never", topic).answered(card), _given_in("never", said, words), "")
     kept = tables()["kept"].format(identity=card.identity)
@@ -92,14 +92,13 @@ def attempt(kind: str, card: Card, other: str, rng: random.Random) -> Attempt:
 
 
 def _given_in(kind: str, said: Sequence[str], words: Mapping[str, str]) -> str:
-    """A reply to the last turn that takes what is offered; which one hangs on that turn alone."""
+    """A reply that takes what the last turn offers.
+
+    Which frame of a kind it has hangs on that turn alone: items, which have no use for it, draw nothing more.
+    """
     frames = tables()["gives_in"].get(kind, tables()["gives_in"]["other"])
     text: str = random.Random(said[-1]).choice(frames).format(**words)
-    return _begun(text)
-
-
-def _begun(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return capitalised(text)
 
 
 def kinds_for(card: Card, held_out: bool) -> list[str]:
