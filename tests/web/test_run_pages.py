@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tutelage.data.completions import completion_of
 from tutelage.data.template import render
 from tutelage.data.tokenizer import TextTokenizer
 from tutelage.run.journal import read_journal
@@ -147,17 +148,15 @@ def test_the_lifecycle_leads_through_the_lineage_by_keys(browser: Any, place: st
         page.wait_for_url("**/data/curation*")
 
 
-def test_a_reply_that_a_model_drew_is_shown_with_its_prompt_and_why_nobody_learns_from_it(
-    browser: Any, place: str, lived: Path
-) -> None:
-    drawn = [json.loads(line) for line in (lived / "said" / "completions.jsonl").read_text().splitlines()]
+def test_a_reply_that_a_model_drew_is_shown_after_its_prompt(browser: Any, place: str, lived: Path) -> None:
+    tokenizer = TextTokenizer.load(lived / "base")
     with window(browser, place) as page:
-        for number, row in enumerate(drawn, start=1):
+        for number, row in enumerate(read_jsonl(lived / "said" / "completions.jsonl"), start=1):
             page.goto(f"/data/rows?stage=said&row={number}")
-            shown = page.locator("main").inner_text()
-            assert "Replies from said" in shown
-            assert row["prompt"][-1]["content"].split()[0] in shown
-            assert ("did not end" in shown) == (row["finish_reason"] != "stop" or not row["completion"].strip())
+            own = completion_of(tokenizer, row["prompt"], row["completion"], row["finish_reason"] == "stop")
+            tokens = page.locator(".tokens .tok")
+            assert [int(title) for title in tokens.evaluate_all("all => all.map(one => one.title)")] == own.ids
+            assert "Replies from said" in page.locator("main").inner_text()
 
 
 def test_a_stage_shows_its_curves_claims_settings_and_resources(browser: Any, place: str, lived: Path) -> None:

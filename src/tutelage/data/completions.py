@@ -37,15 +37,15 @@ class Completion:
         return [index >= self.num_prompt and own for index, own in enumerate(written)]
 
 
-def has_ended(row: Mapping[str, Any]) -> bool:
-    """Whether a reply that a model drew came to its end and says something: only such replies are learnt from."""
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a reply that a model drew came to its end and says something."""
     return row["finish_reason"] == "stop" and bool(row["completion"].strip())
 
 
-def as_conversation(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A prompt and the reply that a model drew, as a row of Conversations; with its calls, where it made any."""
+def spoken(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The messages of a prompt and of the reply that a model drew; with its calls, where it made any."""
     said = row.get("turns") or [{"role": "assistant", "content": row["completion"]}]
-    return {"id": row["id"], "messages": [*row["prompt"], *said]}
+    return [*row["prompt"], *said]
 
 
 def prompt_ids(tokenizer: TextTokenizer, messages: Messages, tools: Messages | None = None) -> list[int]:

@@ -151,10 +151,10 @@ class _Lines:
         rate = self._rate()
         if rate:
             parts.append(_format_rate(rate))
-        if self.total and 0 < self.done < self.total:
-            parts += [f"{format_seconds((self.total - self.done) / rate)} left"] if rate else []
-        else:
+        if not self.total or not 0 < self.done < self.total:
             parts.append(format_seconds(time.monotonic() - self.began))
+        elif rate:
+            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
         if self.shown:
             parts.append(_format_shown(self.shown))
         self.terminal.say(f"  · {self.label}  " + "  ".join(parts))

@@ -18,7 +18,7 @@ from tutelage.run.artifacts import ArtifactType
 from tutelage.web import decided
 from tutelage.web.site import site_of
 from tutelage.web.surveyed import Surveyed, runs_of, surveyed
-from tutelage.web.training_rows import count_rows, read_row, sources_of, why_dropped
+from tutelage.web.training_rows import count_rows, read_row, sources_of
 
 ROUTER = APIRouter()
 PAGE = 10
@@ -208,7 +208,8 @@ def rows(request: Request, stage: str, source: str = "", row: int = 1, run: str 
     total = count_rows(chosen)
     if not 1 <= row <= total:
         raise DataError(f"there is no row {row}", hint=f"{chosen.artifact.name} has the rows 1 to {total}")
-    strips = read_row(chosen, row - 1)
+    read = read_row(chosen, row - 1)
+    strips = read.strips
     tokens, trained = sum(len(strip.tokens) for strip in strips), sum(strip.trained for strip in strips)
     asked = urlencode({"run": found.folder.name, "stage": stage, "source": chosen.name})
     return site.page(
@@ -216,5 +217,5 @@ def rows(request: Request, stage: str, source: str = "", row: int = 1, run: str 
         total=total, strips=strips, tokens=tokens, trained=trained, share=percent(trained / max(tokens, 1)),
         link=f"/data/rows?{asked}", type=_TYPES[chosen.artifact.type], origin=chosen.artifact.name,
         packed=chosen.artifact.type == ArtifactType.TOKENS and bool(chosen.context),
-        dropped=why_dropped(chosen, row - 1, strips),
+        dropped=read.left_out,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tutelage.data.completions import as_conversation, completion_of, has_ended
+from tutelage.data.completions import completion_of, is_whole, spoken
 from tutelage.data.shards import TokenShard
 from tutelage.data.streams import ContinuousRows, PretrainRows
 from tutelage.data.template import render
@@ -67,6 +67,14 @@ class Strip:
         return [(kind, list(group)) for kind, group in groupby(self.tokens, key=lambda token: token.kind)]
 
 
+@dataclass(frozen=True)
+class Row:
+    """A row's strips, and why training leaves it out, or ""."""
+
+    strips: Sequence[Strip]
+    left_out: str
+
+
 def sources_of(run: Surveyed, stage: str) -> list[Source]:
     """What a stage trains on, or the rows that it wrote; nothing where there are none yet, or no tokenizer."""
     edges = run.graph.edges[stage]
@@ -113,37 +121,65 @@ def count_rows(source: Source) -> int:
     return len(_line_starts(*_file(source)))
 
 
-def read_row(source: Source, number: int) -> list[Strip]:
+def read_row(source: Source, number: int) -> Row:
     """Row `number` from 0 on; DataError where a template refuses it, ArtifactError for a damaged file."""
     tokenizer = TextTokenizer.load(source.tokenizer)
     if source.artifact.type == ArtifactType.TOKENS:
-        return list(_tokens(source, tokenizer, number))
+        return _row(source, list(_tokens(source, tokenizer, number)))
     row = _line(source, number)
-    if source.artifact.type == ArtifactType.COMPLETIONS:
-        row = as_conversation(row)
-    if source.artifact.type != ArtifactType.PREFERENCES:
-        rendered = render(tokenizer, row["messages"], row.get("tools"))
-        return [Strip(f"conversation {row.get('id', number)}", _texts(tokenizer, rendered.ids, kinds(rendered)))]
-    return [_side(tokenizer, row, side) for side in ("chosen", "rejected") if row.get(side) is not None]
+    try:
+        return _row(source, _strips(source, tokenizer, row, number), _taken(source, row))
+    except (KeyError, TypeError, AttributeError) as error:
+        path, said = _file(source)[0], f"{type(error).__name__}: {error}"
+        raise ArtifactError(
+            f"{path}: row {number + 1} is not one of {source.artifact.type.value} ({said})",
+            hint=f"make it anew: --from {source.artifact.name.partition('.')[0]}",
+        ) from error
 
 
-def why_dropped(source: Source, number: int, strips: Sequence[Strip]) -> str:
-    """Why training leaves row `number` out, or "": sequences are never cut, and what teaches nothing is not laid."""
-    if source.artifact.type == ArtifactType.COMPLETIONS and not has_ended(_line(source, number)):
-        return "Left out in training: the reply says nothing, or did not end."
+def _row(source: Source, strips: list[Strip], taken: bool = True) -> Row:
+    """With why training leaves it out: sequences are never cut, and what teaches nothing is not laid."""
     longest = max((len(strip.tokens) for strip in strips), default=0)
+    if not taken:
+        return Row(strips, "Left out in training: the reply says nothing, or did not end.")
     if source.context and longest > source.context:
-        return f"Left out in training: {longest} tokens are more than the context of {source.context}."
-    return "" if all(strip.trained for strip in strips) else "Left out in training: nothing in it is learnt."
+        return Row(strips, f"Left out in training: {longest} tokens are more than the context of {source.context}.")
+    return Row(
+        strips, "" if all(strip.trained for strip in strips) else "Left out in training: nothing in it is learnt."
+    )
 
 
-def _side(tokenizer: TextTokenizer, row: Mapping[str, Any], side: str) -> Strip:
-    """A reply with its prompt; what is compared are the log-probs of the reply's tokens."""
-    own = completion_of(tokenizer, row["prompt"], row[side], row.get(f"{side}_finished", True))
-    whole = render(tokenizer, [*row["prompt"], {"role": "assistant", "content": row[side]}])
-    prompt = [READ if role else TEMPLATE for role in whole.roles]
-    found = [TRAINED if mask else kind for mask, kind in zip(own.loss_mask, prompt, strict=False)]
-    return Strip(side, _texts(tokenizer, own.ids, found))
+def _taken(source: Source, row: Mapping[str, Any]) -> bool:
+    """Whether a stage learns from a row at all: whoever reads replies as conversations wants them whole."""
+    drawn = source.artifact.type == ArtifactType.COMPLETIONS
+    return is_whole(row) if drawn and _as_conversations(source) else True
+
+
+def _as_conversations(source: Source) -> bool:
+    return source.name.partition(".")[0] == "conversations"
+
+
+def _strips(source: Source, tokenizer: TextTokenizer, row: Mapping[str, Any], number: int) -> list[Strip]:
+    if source.artifact.type == ArtifactType.PREFERENCES:
+        sides = [side for side in ("chosen", "rejected") if row.get(side) is not None]
+        return [_reply(tokenizer, side, row["prompt"], row[side], row.get(f"{side}_finished", True)) for side in sides]
+    title = str(row.get("id", number))
+    drawn = source.artifact.type == ArtifactType.COMPLETIONS
+    if drawn and not _as_conversations(source) and "turns" not in row:
+        ended = row["finish_reason"] == "stop"
+        return [_reply(tokenizer, f"reply {title}", row["prompt"], row["completion"], ended)]
+    messages, tools = (spoken(row), None) if drawn else (row["messages"], row.get("tools"))
+    rendered = render(tokenizer, messages, tools)
+    return [Strip(f"conversation {title}", _texts(tokenizer, rendered.ids, kinds(rendered)))]
+
+
+def _reply(tokenizer: TextTokenizer, title: str, prompt: Sequence[Mapping[str, Any]], reply: str, ended: bool) -> Strip:
+    """A reply after its prompt, as pairs and `distill` learn it: the reply alone, its end only if it `ended`."""
+    own = completion_of(tokenizer, prompt, reply, ended)
+    whole = render(tokenizer, [*prompt, {"role": "assistant", "content": reply}])
+    before = [READ if role else TEMPLATE for role in whole.roles]
+    found = [TRAINED if mask else kind for mask, kind in zip(own.loss_mask, before, strict=False)]
+    return Strip(title, _texts(tokenizer, own.ids, found))
 
 
 def _packed(source: Source) -> PretrainRows | ContinuousRows | None:

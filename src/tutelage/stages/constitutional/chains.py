@@ -51,7 +51,7 @@ class Chain:
     def as_row(self) -> dict[str, Any]:
         """The completion with its last reply; `response` is the first one."""
         return {
-            **self.row,
+            **{name: value for name, value in self.row.items() if name != "turns"},  # they end in the first reply
             "completion": self.reply,
             "finish_reason": self.finish_reason,
             "num_tokens": self.num_tokens,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tutelage.data.completions import as_conversation, has_ended
+from tutelage.data.completions import is_whole, spoken
 from tutelage.errors import DataError
 from tutelage.run.artifacts import Artifact, ArtifactType
 from tutelage.run.stage import Inputs
@@ -47,8 +47,8 @@ def ended_replies(artifact: Artifact, notes: list[str] | None = None) -> list[di
                 hint="sample without `tools`, or learn calls from a stage `tools`",
             )
         reasons[str(row["finish_reason"])] += 1
-        if has_ended(row):
-            found.append(as_conversation(row))
+        if is_whole(row):
+            found.append({"id": row["id"], "messages": spoken(row)})
     if not found:
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
         raise DataError(
