@@ -102,6 +102,6 @@ def test_red_team_rounds_go_on_from_one_another_and_are_measured_on_what_is_not_
     first, second = (recipe.stages[name].model_dump() for name in ("round-1", "round-2"))
     assert second["previous"] == "round-1.attempts"
     assert second["model"] == "safe-1"
-    assert recipe.stages["safe-1"].model_dump()["model"] == first["model"] == "dpo"
+    assert recipe.stages["safe-1"].model_dump()["model"] == first["model"] == "ppo"
     assert first["prompts"] != first["held_out"]
     assert recipe.stages["safety-evaluation"].model_dump()["tasks"][:2] == ["honesty.tasks", "round-1.tasks"]

@@ -25,7 +25,7 @@ HELD_OUT_SHARE = 0.25  # of the things
 ANY_WORD_SHARE = 0.75  # of things to learn from; the others are those of the table
 TWO_WORDS_SHARE = 0.15  # of those
 ALIKE_SHARE = 0.3  # of the tools offered after the first that have its verb, in items
-ALIKE_LEARNT_SHARE = 0.5  # … in conversations to learn from: what is hardest, oftener
+ALIKE_LEARNT_SHARE = 0.65  # … in conversations to learn from: what is hardest, oftener
 DrawThing = Callable[[random.Random], str]  # draws what a tool is for
 _KNOWN_SLOTS = {"day"}  # whose values are few
 
