@@ -132,6 +132,12 @@ def test_one_model_alone_is_compared_with_nothing(report: Report) -> None:
     assert compare(stages, report.results) == []
 
 
+def test_models_of_which_nothing_was_measured_here_are_not_compared(report: Report) -> None:
+    own = [row for row in report.results if row["model"] in ("base", "instruct", "ppo")]
+    assert compare(report.run.stages, own) == []
+    assert other_seeds(report.run.stages) == set(AGAIN)
+
+
 def test_other_seeds_stand_in_the_table_and_under_every_stage_only(report: Report) -> None:
     tree = etree.fromstring(render(report).encode())
     sections = {str(s.get("id")): " ".join("".join(s.itertext()).split()) for s in tree.iter("section")}

@@ -135,6 +135,11 @@ def test_wrapped_text_fits(text: str, width: int, most: int) -> None:
     assert all(text_width(line, 11) <= width for line in lines)
 
 
+def test_a_name_too_long_for_a_line_breaks_at_its_hyphen() -> None:
+    assert wrap("facts-rewritten", 100, 13, 2) == ["facts-", "rewritten"]
+    assert "".join(wrap("-rewritten-again", 60, 13, 9)) == "-rewritten-again"
+
+
 def test_numbers_as_people_write_them() -> None:
     shown = [count(4812, "documents"), count(1, "documents"), count(1_214_000), count(98_765_432), count(999_999)]
     assert [s.replace("\u202f", " ") for s in shown] == ["4,812 documents", "1 document", "1.21 M", "98.8 M", "1,000 k"]

@@ -20,6 +20,7 @@ TOLD: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "orpo": (("rewards/margins", "margin", True), ("rewards/accuracies", "accuracy", False)),
     "kto": (("rewards/chosen", "desirable", True), ("rewards/rejected", "undesirable", True)),
 }
+ROUNDING = 1e-6  # a course that begins with less than so much of its end began with nothing
 INSTEAD = {"validation/loss": "train/loss"}  # where validation is off
 
 
@@ -51,5 +52,6 @@ def _told(stage: StageFacts, metric: str, word: str, course: bool) -> str:
         return ""
     good = [value for _, value in stage.series(metric) if finite(value) is not None]
     if course and len(good) >= 2:
-        return f"{word} {quantity(metric, good[0])} → {quantity(metric, end)}"
+        start = good[0] if abs(good[0]) > ROUNDING * abs(end) else 0.0
+        return f"{word} {quantity(metric, start)} → {quantity(metric, end)}"
     return f"{word} {quantity(metric, end)}"

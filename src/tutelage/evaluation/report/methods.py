@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import fmean, stdev
 from typing import Any
 
@@ -85,7 +86,8 @@ def labelled(stages: Sequence[StageFacts]) -> dict[str, StageFacts]:
 
 def other_seeds(stages: Sequence[StageFacts]) -> set[str]:
     """Labels of the evaluated models that differ from an earlier one in nothing but the seed."""
-    return {label for part in compare(stages, []) for method in part.methods for label in method.labels[1:]}
+    groups = (_groups(alike) for alike in _by_start(labelled(stages)).values())
+    return {label for group in chain.from_iterable(groups) for label in group[1:]}
 
 
 def repeats(stages: Sequence[StageFacts]) -> set[str]:
@@ -97,20 +99,23 @@ def repeats(stages: Sequence[StageFacts]) -> set[str]:
 
 
 def compare(stages: Sequence[StageFacts], results: Sequence[Row]) -> list[Comparison]:
-    """A comparison for every model that two or more evaluated models start from; a model counts once."""
-    models: dict[str, StageFacts] = {}
-    for label, stage in labelled(stages).items():
-        if stage.name not in {known.name for known in models.values()}:
-            models[label] = stage
-    starts: dict[str, list[str]] = {}
+    """A comparison for every model that two or more models of the results start from; a model counts once."""
+    measured = {str(row.get("model")) for row in results}
+    models = {label: stage for label, stage in labelled(stages).items() if label in measured}
+    return [_comparison(start, alike, stages, results) for start, alike in _by_start(models).items()]
+
+
+def _by_start(models: Mapping[str, StageFacts]) -> dict[str, dict[str, StageFacts]]:
+    """Model → those that start from it, by label, where they are two or more; a model counts once."""
+    once: dict[str, StageFacts] = {}
     for label, stage in models.items():
+        if stage.name not in {known.name for known in once.values()}:
+            once[label] = stage
+    starts: dict[str, dict[str, StageFacts]] = {}
+    for label, stage in once.items():
         for start in (given.artifact for given in stage.inputs if given.field == "model"):
-            starts.setdefault(start, []).append(label)
-    return [
-        _comparison(start, {label: models[label] for label in labels}, stages, results)
-        for start, labels in starts.items()
-        if len(labels) > 1
-    ]
+            starts.setdefault(start, {})[label] = stage
+    return {start: alike for start, alike in starts.items() if len(alike) > 1}
 
 
 def _comparison(

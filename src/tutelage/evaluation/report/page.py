@@ -28,6 +28,20 @@ from tutelage.evaluation.report.text import bytes_size, clean, duration
 
 HERE = Path(__file__).parent
 PALETTE = HERE / "palette.css"  # colours and fonts, for the pages of `tutelage serve` too
+TITLES = {  # the sections in their order, by anchor
+    "lifecycle": "From raw documents to this page",
+    "claims": "What was claimed, and what was measured",
+    "methods": "Methods side by side",
+    "samples": "The same prompts, every model",
+    "before-after": "Before and after training",
+    "audit": "What the constitution changed, and why",
+    "curves": "How training went",
+    "curation": "What curation removed, and why",
+    "probes": "Probes",
+    "stages": "Every stage",
+    "again": "Where it ran, and how to run it again",
+}
+FOLDINGS = {"stages": 40, "curves": 12}  # of more than so many the pictures are to be opened
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,22 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    return environment.get_template("page.html.jinja").render(_context(report)) + "\n"
+    context = _context(report)
+    page = environment.get_template("page.html.jinja")
+    return page.render(context, contents=_contents(context), titles=TITLES, foldings=FOLDINGS) + "\n"
+
+
+def _contents(context: Mapping[str, Any]) -> list[str]:
+    """Anchors of the sections that have something to show."""
+    filled = {
+        "lifecycle": context["pictures"],
+        "claims": context["claims"]["parts"],
+        "samples": context["samples"]["first"],
+        "before-after": context["before_after"],
+        "audit": context["audits"],
+        "again": context["stages"],
+    }
+    return [anchor for anchor in TITLES if filled.get(anchor, context.get(anchor))]
 
 
 def _printable(value: Any) -> Any:

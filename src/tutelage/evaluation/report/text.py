@@ -212,9 +212,12 @@ def wrap(text: str, width: float, size: float, max_lines: int = 3) -> list[str]:
 
 
 def _split(word: str, width: float, size: float) -> list[str]:
+    """Pieces of a word that is too long for a line, at a hyphen if there is one."""
     pieces = [""]
     for c in word:
         if pieces[-1] and text_width(pieces[-1] + c, size) > width:
-            pieces.append("")
+            head, hyphen, tail = pieces[-1].rpartition("-")
+            after_hyphen = head and text_width(tail + c, size) <= width
+            pieces[-1:] = [head + hyphen, tail] if after_hyphen else [pieces[-1], ""]
         pieces[-1] += c
     return pieces
