@@ -151,6 +151,22 @@ def test_no_attempt_of_a_kind_held_out_lies_in_a_learnt_one() -> None:
     assert {held for held in frames_of(held_out=True) if any(held in frame for frame in learnt)} == known
 
 
+def test_wordings_held_out_share_few_words_with_learnt_ones_but_for_kinds_that_the_documentation_names() -> None:
+    def words(frame: str) -> set[str]:
+        return set(re.findall(r"[\w{}']+", frame.casefold()))
+
+    learnt = [words(frame) for frame in frames_of(held_out=False)]
+    near = {
+        kind
+        for kind, entry in PRESSURES.items()
+        if entry.get("held_out", False)
+        for turn in entry["turns"]
+        for held in map(words, turn)
+        if max(len(held & other) / len(held | other) for other in learnt) > 0.5
+    }
+    assert near == {"insistence", "role_swap", "authority"}
+
+
 def test_a_rejected_reply_takes_what_is_offered_in_every_way_and_the_same_for_the_same_turn() -> None:
     rng = random.Random(0)
     replies: dict[str, set[str]] = {}
