@@ -25,7 +25,9 @@ from report_fixture import (
 
 from tutelage.errors import ArtifactError
 from tutelage.evaluation.report.before_after import before_after
+from tutelage.evaluation.report.changes import changed
 from tutelage.evaluation.report.claims import DEFAULT_CLAIMS, Claim
+from tutelage.evaluation.report.facts import StageFacts
 from tutelage.evaluation.report.judge import judge, meets
 from tutelage.evaluation.report.page import FOLDINGS
 from tutelage.evaluation.report.view import asked_in_words, claim_parts
@@ -149,9 +151,10 @@ def test_pictures_of_many_stages_and_courses_are_to_be_opened(
         return {"".join(summary.itertext()) for summary in summaries}
 
     page, data, _ = lifecycle
-    pictures = {f"The picture of {len(data['stages'])} stages", "base pretrain"}
+    drawn = len(data["stages"]) + 1  # and the report itself
+    pictures = {f"The picture of {drawn} stages", "base pretrain"}
     assert not pictures & folded(page)
-    monkeypatch.setitem(FOLDINGS, "stages", len(data["stages"]) - 1)
+    monkeypatch.setitem(FOLDINGS, "stages", drawn - 1)
     monkeypatch.setitem(FOLDINGS, "curves", 1)
     assert pictures <= folded(lifecycle_report(tmp_path / "runs" / "long")[0])
 
@@ -431,6 +434,15 @@ def _torn_results(run: Path) -> None:
 
 def _torn_samples(run: Path) -> None:
     (run / "ppo" / "samples.jsonl").write_text('{"step": 0}\n[1]\n', encoding="utf-8")
+
+
+@pytest.mark.parametrize(("first", "told"), [(-4.5e-7, "margin 0 → 5.33"), (1.3e-3, "margin 0.001 → 5.33")])
+def test_a_course_that_begins_at_nothing_but_for_rounding_begins_at_nothing(
+    tmp_path: Path, first: float, told: str
+) -> None:
+    course = [{"step": step, "rewards/margins": value} for step, value in enumerate((first, 2.0, 5.33), 1)]
+    stage = StageFacts("dpo", "dpo", tmp_path, 0, [], "", {}, [], 1.0, {}, {}, [], course, [])
+    assert changed(stage) == [told]
 
 
 @pytest.mark.parametrize("damage", [_no_manifest, _torn_manifest, _torn_results, _torn_samples])

@@ -20,7 +20,7 @@ TOLD: dict[str, tuple[tuple[str, str, bool], ...]] = {
     "orpo": (("rewards/margins", "margin", True), ("rewards/accuracies", "accuracy", False)),
     "kto": (("rewards/chosen", "desirable", True), ("rewards/rejected", "undesirable", True)),
 }
-ROUNDING = 1e-6  # a course that begins with less than so much of its end began with nothing
+ROUNDING = 1e-6  # of the end of a course: a beginning that is less is told as 0
 INSTEAD = {"validation/loss": "train/loss"}  # where validation is off
 
 

@@ -1,6 +1,6 @@
 """Methods side by side: what models that start from one model reached, how their seeds differ, what each took.
 
-Everything follows from the manifests: two evaluated models are compared if their stages have the same `model` as input;
+Everything follows from the manifests: two measured models are compared if their stages have the same `model` as input;
 they are one method if their stages differ in nothing but the seed. What a method needs beside its own stage is what
 leads to it and not to all others: a reward model, for instance.
 """
@@ -84,25 +84,30 @@ def labelled(stages: Sequence[StageFacts]) -> dict[str, StageFacts]:
     }
 
 
-def other_seeds(stages: Sequence[StageFacts]) -> set[str]:
-    """Labels of the evaluated models that differ from an earlier one in nothing but the seed."""
-    groups = (_groups(alike) for alike in _by_start(labelled(stages)).values())
+def measured(stages: Sequence[StageFacts], results: Sequence[Row]) -> dict[str, StageFacts]:
+    """The same of those that the results are about: reports that are brought in have others."""
+    labels = {str(row.get("model")) for row in results}
+    return {label: stage for label, stage in labelled(stages).items() if label in labels}
+
+
+def other_seeds(stages: Sequence[StageFacts], results: Sequence[Row]) -> set[str]:
+    """Labels of the measured models that differ from an earlier one in nothing but the seed."""
+    groups = (_groups(alike) for alike in _by_start(measured(stages, results)).values())
     return {label for group in chain.from_iterable(groups) for label in group[1:]}
 
 
-def repeats(stages: Sequence[StageFacts]) -> set[str]:
+def repeats(stages: Sequence[StageFacts], results: Sequence[Row]) -> set[str]:
     """Names of the stages that made those models, but for what another stage starts from."""
-    models = labelled(stages)
-    names = {models[label].name for label in other_seeds(stages)}
+    models = measured(stages, results)
+    names = {models[label].name for label in other_seeds(stages, results)}
     taken = (given for stage in stages if stage.name not in names for given in stage.inputs)
     return names - {given.stage for given in taken if not given.field.startswith("models.")}
 
 
 def compare(stages: Sequence[StageFacts], results: Sequence[Row]) -> list[Comparison]:
-    """A comparison for every model that two or more models of the results start from; a model counts once."""
-    measured = {str(row.get("model")) for row in results}
-    models = {label: stage for label, stage in labelled(stages).items() if label in measured}
-    return [_comparison(start, alike, stages, results) for start, alike in _by_start(models).items()]
+    """A comparison for every model that two or more measured models start from; a model counts once."""
+    starts = _by_start(measured(stages, results))
+    return [_comparison(start, alike, stages, results) for start, alike in starts.items()]
 
 
 def _by_start(models: Mapping[str, StageFacts]) -> dict[str, dict[str, StageFacts]]:

@@ -91,9 +91,9 @@ def _printable(value: Any) -> Any:
 
 
 def _context(report: Report) -> dict[str, Any]:
-    run, again = report.run, repeats(report.run.stages)
+    run, again = report.run, repeats(report.run.stages, report.results)
     failed = {label for verdict in report.verdicts for label, cell in verdict.cells.items() if cell.met is False}
-    hidden = other_seeds(run.stages) - failed
+    hidden = other_seeds(run.stages, report.results) - failed
     # one seed of each method is shown at length; the others stand in the table of methods and under every stage
     shown = replace(run, stages=[stage for stage in run.stages if stage.name not in again])
     results = [row for row in report.results if str(row.get("model")) not in hidden]
@@ -103,6 +103,7 @@ def _context(report: Report) -> dict[str, Any]:
         "style": Markup("".join(path.read_text(encoding="utf-8") for path in (PALETTE, HERE / "style.css"))),
         "title": report.title,
         "headline": view.headline(run, results),
+        "drawn": len(shown.stages) + 1,
         "pictures": _pictures(shown, unfinished(report.name, report.inputs)),
         "claims": view.claim_parts(report.verdicts, models),
         "methods": [tables(comparison) for comparison in compare(run.stages, report.results)],
