@@ -103,7 +103,7 @@ def _context(report: Report) -> dict[str, Any]:
         "style": Markup("".join(path.read_text(encoding="utf-8") for path in (PALETTE, HERE / "style.css"))),
         "title": report.title,
         "headline": view.headline(run, results),
-        "drawn": len(shown.stages) + 1,
+        "pictured": len(shown.stages) + 1,
         "pictures": _pictures(shown, unfinished(report.name, report.inputs)),
         "claims": view.claim_parts(report.verdicts, models),
         "methods": [tables(comparison) for comparison in compare(run.stages, report.results)],
