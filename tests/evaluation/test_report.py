@@ -141,7 +141,7 @@ def test_every_section_is_told_at_the_top_with_a_link_to_it(lifecycle: tuple[str
     assert links == sections
 
 
-def test_pictures_of_many_stages_and_courses_are_to_be_opened(
+def test_pictures_of_many_stages_and_courses_are_folded(
     lifecycle: tuple[str, dict[str, Any], StageRun], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def folded(page: str) -> set[str]:

@@ -41,7 +41,7 @@ TITLES = {  # the sections in their order, by anchor
     "stages": "Every stage",
     "again": "Where it ran, and how to run it again",
 }
-FOLDINGS = {"stages": 40, "curves": 12}  # of more than so many the pictures are to be opened
+FOLDINGS = {"stages": 40, "curves": 12}  # of more than so many the pictures are folded
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ def render(report: Report) -> str:
 def _contents(context: Mapping[str, Any]) -> list[str]:
     """Anchors of the sections that have something to show."""
     filled = {
+        **context,
         "lifecycle": context["pictures"],
         "claims": context["claims"]["parts"],
         "samples": context["samples"]["first"],
@@ -82,7 +83,7 @@ def _contents(context: Mapping[str, Any]) -> list[str]:
         "audit": context["audits"],
         "again": context["stages"],
     }
-    return [anchor for anchor in TITLES if filled.get(anchor, context.get(anchor))]
+    return [anchor for anchor in TITLES if filled[anchor]]
 
 
 def _printable(value: Any) -> Any:
